@@ -1,0 +1,216 @@
+/**
+ * What the relay asks of a store. One suite, `tests/store`, holds every
+ * implementation to it.
+ *
+ * A store has one writer: `commit` is called again only after the call before
+ * has settled, and what it was given is on disk when it resolves, whole, or not
+ * at all. Reads run beside it and see the last commit. Keys of groups and
+ * devices are small numbers that the caller draws from `nextKeys`, so that rows
+ * stay short.
+ *
+ * Failures to read or write are `SyncError` STORE_UNAVAILABLE with the cause
+ * kept inside; a store goes on afterwards where the fault allows it.
+ */
+
+/** A group, its members and its counters: what a group's first session loads. */
+export interface GroupRow {
+  readonly groupKey: number;
+  /** 32 bytes. */
+  readonly groupId: Uint8Array;
+  /** 16 bytes. */
+  readonly logId: Uint8Array;
+  readonly head: number;
+  readonly floor: number;
+  /** Bytes that count towards the quota. */
+  readonly bytes: number;
+  /** Blobs whose headers are there. */
+  readonly blobs: number;
+  /** 0: the relay's default holds. */
+  readonly quotaBytes: number;
+  readonly membershipCount: number;
+  /** 32 bytes. */
+  readonly membershipHead: Uint8Array;
+  readonly epoch: number;
+}
+
+/** Whether the relay serves a device. */
+export type DeviceState = "active" | "removed" | "refused";
+
+/** What a member is. */
+export type DeviceRole = "device" | "paper";
+
+/** A device of a group. Removed ones stay: their blobs do, and their ids never come back. */
+export interface DeviceRow {
+  readonly deviceKey: number;
+  readonly groupKey: number;
+  /** 32 bytes. */
+  readonly deviceId: Uint8Array;
+  readonly role: DeviceRole;
+  readonly state: DeviceState;
+  /** The sender's last seq, link and cursor; 0, 32 zeros and 0 before its first blob. Never trimmed. */
+  readonly lastSeq: number;
+  readonly lastLink: Uint8Array;
+  readonly lastCursor: number;
+  /** The applied cursor it acknowledged. */
+  readonly applied: number;
+  /** Milliseconds since the Unix epoch, for people. */
+  readonly lastSeenMs: number;
+  /** Its newest witness: counter, and `SealedWitness` encoded; 0 and empty before the first. */
+  readonly witnessCounter: number;
+  readonly witness: Uint8Array;
+}
+
+/** A blob in the log. */
+export interface BlobRow {
+  readonly groupKey: number;
+  readonly cursor: number;
+  readonly deviceKey: number;
+  readonly seq: number;
+  /** The cursor of the sender's blob before this one; 0 where there is none. Chains a sender's blobs without an index. */
+  readonly priorCursor: number;
+  /** 32 bytes. */
+  readonly link: Uint8Array;
+  /** 16 bytes. */
+  readonly blobId: Uint8Array;
+  readonly epoch: number;
+  readonly header: Uint8Array;
+  readonly signature: Uint8Array;
+  /** Empty where it was dropped. */
+  readonly body: Uint8Array;
+  /** A `BodyState` of the schema; 0 while the body is there. */
+  readonly bodyState: number;
+  /** The relay's persisted age at the commit, in seconds: what a TTL counts from. */
+  readonly storedAgeS: number;
+}
+
+/** A control blob. */
+export interface ControlRow {
+  readonly groupKey: number;
+  /** From 1: the membership count after it. */
+  readonly number: number;
+  /** BLAKE2b-256 of the bytes, 32 bytes: the control head after it. */
+  readonly head: Uint8Array;
+  /** The epoch after it. */
+  readonly epoch: number;
+  /** `ControlBlob`, encoded. */
+  readonly bytes: Uint8Array;
+}
+
+/** A group invite. */
+export interface InviteRow {
+  /** BLAKE2b-256 of the invite, 32 bytes; the invite itself is not kept. */
+  readonly inviteHash: Uint8Array;
+  readonly label: string;
+  /** The quota of the group it founds; 0: the relay's default. */
+  readonly quotaBytes: number;
+  /** By the relay's persisted age, in seconds; 0: never. */
+  readonly expiresAgeS: number;
+  readonly createdMs: number;
+  /** The group it founded; 0 while unused. */
+  readonly usedByGroupKey: number;
+}
+
+/** Everything one commit writes. Groups and devices are written whole, by key, new or not. */
+export interface CommitBatch {
+  readonly groups: readonly GroupRow[];
+  readonly devices: readonly DeviceRow[];
+  readonly blobs: readonly BlobRow[];
+  readonly control: readonly ControlRow[];
+  readonly invites: readonly InviteRow[];
+  /** The persisted age to keep, in seconds; undefined leaves it. */
+  readonly ageS?: number;
+}
+
+/** A group and all its devices. */
+export interface LoadedGroup {
+  readonly group: GroupRow;
+  readonly devices: readonly DeviceRow[];
+}
+
+/** A group that a device belongs to. */
+export interface DeviceGroup {
+  readonly groupId: Uint8Array;
+  readonly role: DeviceRole;
+  readonly state: DeviceState;
+  readonly membershipCount: number;
+  readonly membershipHead: Uint8Array;
+}
+
+/** Bounds of one page; one row always fits where there is one. */
+export interface PageBounds {
+  readonly rowsMax: number;
+  /** Bytes of header, signature and body together. */
+  readonly bytesMax: number;
+}
+
+/** Where one of a sender's seqs stands. */
+export interface SenderPlace {
+  readonly seq: number;
+  readonly cursor: number;
+  readonly link: Uint8Array;
+}
+
+/** Figures of the whole store. Counters, never sums over rows. */
+export interface StoreTotals {
+  readonly groups: number;
+  readonly blobs: number;
+  /** Bytes that count towards quotas. */
+  readonly bytes: number;
+  /** Bytes of the store's files on disk. */
+  readonly fileBytes: number;
+  /** Bytes inside the file that are free and can be given back. */
+  readonly reclaimableBytes: number;
+}
+
+export interface Store {
+  /** The next unused group and device keys, and the persisted age in seconds, as of opening. */
+  readonly opened: {
+    readonly nextGroupKey: number;
+    readonly nextDeviceKey: number;
+    readonly ageS: number;
+    readonly bytes: number;
+    /** Whether no group and no invite was ever made here: a first start. */
+    readonly fresh: boolean;
+  };
+
+  /** Writes everything or nothing; durable when it resolves. */
+  commit(batch: CommitBatch): Promise<void>;
+
+  loadGroup(groupId: Uint8Array): Promise<LoadedGroup | undefined>;
+
+  groupsOfDevice(deviceId: Uint8Array): Promise<readonly DeviceGroup[]>;
+
+  /** Blobs with `after < cursor <= through`, ascending. */
+  readBlobs(
+    groupKey: number,
+    after: number,
+    through: number,
+    bounds: PageBounds,
+  ): Promise<readonly BlobRow[]>;
+
+  /** The link of the blob at a cursor; undefined where there is none. */
+  linkAt(groupKey: number, cursor: number): Promise<Uint8Array | undefined>;
+
+  /**
+   * A sender's places from its blob at `fromCursor` down to `downToSeq`, newest
+   * first, along `priorCursor`; it ends early where headers were trimmed.
+   */
+  senderPlaces(
+    groupKey: number,
+    fromCursor: number,
+    downToSeq: number,
+  ): Promise<readonly SenderPlace[]>;
+
+  /** Control blobs with `number > after`, ascending, up to `bytesMax` together, one at least. */
+  readControl(groupKey: number, after: number, bytesMax: number): Promise<readonly ControlRow[]>;
+
+  /** The control blob with that head; undefined where there is none. */
+  controlByHead(groupKey: number, head: Uint8Array): Promise<ControlRow | undefined>;
+
+  findInvite(inviteHash: Uint8Array): Promise<InviteRow | undefined>;
+
+  totals(): Promise<StoreTotals>;
+
+  /** Waits for what is under way and closes. */
+  close(): Promise<void>;
+}

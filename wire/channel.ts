@@ -1,0 +1,292 @@
+/**
+ * The Noise channel, as two types: a `Handshake` becomes a `Transport` and is
+ * then of no use, so that what belongs to one cannot be done to the other.
+ *
+ * `noise-handshake` runs the handshake. After the split the transport encrypts
+ * with the same library's primitive directly, into the caller's buffer. What
+ * the library leaves to its caller is done here: the length of handshake
+ * messages, a Diffie-Hellman result of zero, the reuse of a failed state, and
+ * the end of its 32-bit nonce counter.
+ */
+import Noise, { type NoiseCurve, type NoiseKeyPair } from "noise-handshake";
+import curve from "noise-handshake/dh";
+import sodium from "sodium-universal";
+import { copyBytes, isZero } from "./bytes.ts";
+import { SyncError } from "./errors.ts";
+import {
+  handshakeBytesMax,
+  noiseMessageBytesMax,
+  noiseMessagesMax,
+  noisePlaintextBytesMax,
+  noiseTagBytes,
+} from "./limits.ts";
+import { ErrorCode } from "../gen/syncrelay/sync/v1/error_pb.ts";
+
+/** An X25519 key pair: 32 bytes each. */
+export interface KeyPair {
+  readonly publicKey: Uint8Array;
+  readonly secretKey: Uint8Array;
+}
+
+/** The key pair of a 32-byte X25519 secret (RFC 7748, section 5). */
+export function keyPairOf(secretKey: Uint8Array): KeyPair {
+  if (secretKey.byteLength !== curve.SKLEN) throw new RangeError("an X25519 secret has 32 bytes");
+  return curve.generateKeyPair(copyBytes(secretKey));
+}
+
+/**
+ * The library's curve, refusing the all-zero result that a remote key of small
+ * order leads to (RFC 7748, section 6.1). `sodium-native` refuses it by itself,
+ * `sodium-javascript` does not.
+ */
+export const checkedCurve: NoiseCurve = {
+  ...curve,
+  dh(publicKey: Uint8Array, keyPair: NoiseKeyPair): Uint8Array {
+    const shared = curve.dh(publicKey, keyPair);
+    if (isZero(shared)) throw new SyncError(ErrorCode.HANDSHAKE_FAILED);
+    return shared;
+  },
+};
+
+/** What a handshake starts from. */
+export interface HandshakeOptions {
+  readonly role: "initiator" | "responder";
+  /** This side's static key pair. */
+  readonly keyPair: KeyPair;
+  /** What both sides must agree on beforehand (Noise specification, section 6). */
+  readonly prologue: Uint8Array;
+  /** Exactly 32 bytes: makes the pattern XXpsk0 instead of XX. */
+  readonly psk?: Uint8Array;
+  /**
+   * The secret of this side's ephemeral key, for vectors and simulations. Left
+   * out, the library draws a fresh one, which nothing else may stand in for.
+   */
+  readonly ephemeralSecret?: Uint8Array;
+}
+
+/**
+ * A handshake under way: three messages, written and read in turn.
+ *
+ * A call that fails ends it; every cause is the one code HANDSHAKE_FAILED, and
+ * nothing read before the failure counts.
+ */
+export class Handshake {
+  #noise: Noise | undefined;
+  #next: "write" | "read" | "finished";
+  #messagesLeft = 3;
+
+  constructor(options: HandshakeOptions) {
+    if (options.psk !== undefined && options.psk.byteLength !== 32) {
+      // The library takes shorter ones, which weakens the pairing unnoticed.
+      throw new RangeError("a psk has exactly 32 bytes");
+    }
+    this.#next = options.role === "initiator" ? "write" : "read";
+    const noise = new Noise(
+      options.psk === undefined ? "XX" : "XXpsk0",
+      options.role === "initiator",
+      {
+        publicKey: copyBytes(options.keyPair.publicKey),
+        secretKey: copyBytes(options.keyPair.secretKey),
+      },
+      {
+        curve: checkedCurve,
+        ...(options.psk === undefined ? {} : { psk: copyBytes(options.psk) }),
+      },
+    );
+    noise.initialise(options.prologue);
+    if (options.ephemeralSecret !== undefined) noise.e = keyPairOf(options.ephemeralSecret);
+    this.#noise = noise;
+  }
+
+  /** What comes next; `finished` once all three messages passed. */
+  get next(): "write" | "read" | "finished" {
+    return this.#next;
+  }
+
+  /** The other side's static key, once it was received. It counts only when the handshake has finished. */
+  get remoteKey(): Uint8Array | undefined {
+    const key = this.#noise?.rs;
+    return key === null || key === undefined ? undefined : copyBytes(key);
+  }
+
+  /** The next message to send, with a payload. */
+  write(payload: Uint8Array): Uint8Array {
+    const noise = this.#turn("write");
+    try {
+      const message = copyBytes(noise.send(payload));
+      if (message.byteLength > handshakeBytesMax) throw new RangeError("payload too large");
+      this.#passed("read");
+      return message;
+    } catch (cause) {
+      throw this.#failed(cause);
+    }
+  }
+
+  /** Takes the other side's next message and returns its payload. */
+  read(message: Uint8Array): Uint8Array {
+    const noise = this.#turn("read");
+    try {
+      if (message.byteLength > handshakeBytesMax) throw new RangeError("message too large");
+      // A copy: on completion the library wipes the start of what it was given.
+      const payload = copyBytes(noise.recv(copyBytes(message)));
+      this.#passed("write");
+      return payload;
+    } catch (cause) {
+      throw this.#failed(cause);
+    }
+  }
+
+  /** The transport. Once only, and only where `next` is `finished`. */
+  finish(): Transport {
+    const noise = this.#noise;
+    if (noise === undefined || !noise.complete || noise.rs === null) {
+      throw new SyncError(ErrorCode.HANDSHAKE_FAILED);
+    }
+    this.#noise = undefined;
+    return new Transport({
+      sendKey: copyBytes(noise.tx),
+      receiveKey: copyBytes(noise.rx),
+      remoteKey: copyBytes(noise.rs),
+      handshakeHash: copyBytes(noise.hash),
+    });
+  }
+
+  #turn(turn: "write" | "read"): Noise {
+    if (this.#noise === undefined || this.#next !== turn) {
+      throw new SyncError(ErrorCode.HANDSHAKE_FAILED);
+    }
+    return this.#noise;
+  }
+
+  #passed(next: "write" | "read"): void {
+    this.#messagesLeft -= 1;
+    this.#next = this.#messagesLeft === 0 ? "finished" : next;
+  }
+
+  #failed(cause: unknown): SyncError {
+    this.#noise = undefined;
+    return new SyncError(ErrorCode.HANDSHAKE_FAILED, { cause });
+  }
+}
+
+/** What the split leaves (Noise specification, section 5.2). */
+export interface TransportKeys {
+  readonly sendKey: Uint8Array;
+  readonly receiveKey: Uint8Array;
+  readonly remoteKey: Uint8Array;
+  readonly handshakeHash: Uint8Array;
+}
+
+/**
+ * An authenticated channel: ChaCha20-Poly1305 each way, each message with the
+ * next nonce (Noise specification, sections 5.1 and 12.4). Messages must arrive whole
+ * and in order. A message that does not open ends the channel, and its keys are
+ * wiped.
+ */
+export class Transport {
+  /** The other side's static key, authenticated. */
+  readonly remoteKey: Uint8Array;
+  /** Binds what is said elsewhere to this channel (Noise specification, section 11.2). */
+  readonly handshakeHash: Uint8Array;
+  readonly #sendKey: Uint8Array;
+  readonly #receiveKey: Uint8Array;
+  readonly #sendNonce = new Nonce();
+  readonly #receiveNonce = new Nonce();
+  #open = true;
+
+  constructor(keys: TransportKeys) {
+    this.remoteKey = keys.remoteKey;
+    this.handshakeHash = keys.handshakeHash;
+    this.#sendKey = keys.sendKey;
+    this.#receiveKey = keys.receiveKey;
+  }
+
+  /**
+   * Whether the channel should be made anew soon: one direction has used half
+   * of the messages it may carry.
+   */
+  get aging(): boolean {
+    return Math.max(this.#sendNonce.count, this.#receiveNonce.count) >= noiseMessagesMax / 2;
+  }
+
+  /**
+   * Encrypts one message into `output` at `offset`, and returns how many bytes
+   * that took: those of the plaintext and 16 more.
+   */
+  encryptInto(plaintext: Uint8Array, output: Uint8Array, offset: number): number {
+    if (!this.#open) throw new SyncError(ErrorCode.RECORD_INVALID);
+    if (plaintext.byteLength > noisePlaintextBytesMax) throw new RangeError("plaintext too large");
+    const length = plaintext.byteLength + noiseTagBytes;
+    sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
+      output.subarray(offset, offset + length),
+      plaintext,
+      null,
+      null,
+      this.#sendNonce.next(),
+      this.#sendKey,
+    );
+    return length;
+  }
+
+  /**
+   * Decrypts one message into `output` at `offset`, and returns how many bytes
+   * that gave. Throws RECORD_INVALID where it is not the next message.
+   */
+  decryptInto(message: Uint8Array, output: Uint8Array, offset: number): number {
+    if (!this.#open) throw new SyncError(ErrorCode.RECORD_INVALID);
+    if (message.byteLength < noiseTagBytes || message.byteLength > noiseMessageBytesMax) {
+      this.close();
+      throw new SyncError(ErrorCode.RECORD_INVALID);
+    }
+    const length = message.byteLength - noiseTagBytes;
+    try {
+      sodium.crypto_aead_chacha20poly1305_ietf_decrypt(
+        output.subarray(offset, offset + length),
+        null,
+        message,
+        null,
+        this.#receiveNonce.next(),
+        this.#receiveKey,
+      );
+    } catch (cause) {
+      this.close();
+      throw new SyncError(ErrorCode.RECORD_INVALID, { cause });
+    }
+    return length;
+  }
+
+  /** `encryptInto` a new array: for the few messages of a pairing. */
+  encrypt(plaintext: Uint8Array): Uint8Array {
+    const message = new Uint8Array(plaintext.byteLength + noiseTagBytes);
+    this.encryptInto(plaintext, message, 0);
+    return message;
+  }
+
+  /** `decryptInto` a new array: for the few messages of a pairing. */
+  decrypt(message: Uint8Array): Uint8Array {
+    const plaintext = new Uint8Array(Math.max(0, message.byteLength - noiseTagBytes));
+    this.decryptInto(message, plaintext, 0);
+    return plaintext;
+  }
+
+  /** Wipes the keys. Every later call fails. */
+  close(): void {
+    this.#open = false;
+    this.#sendKey.fill(0);
+    this.#receiveKey.fill(0);
+  }
+}
+
+/** A message counter in the form the cipher takes it: 4 zero bytes, then little-endian (section 12.4). */
+class Nonce {
+  readonly #bytes = new Uint8Array(12);
+  readonly #view = new DataView(this.#bytes.buffer);
+  count = 0;
+
+  next(): Uint8Array {
+    if (this.count >= noiseMessagesMax) throw new SyncError(ErrorCode.RECORD_INVALID);
+    this.#view.setUint32(4, this.count, true);
+    this.count += 1;
+    return this.#bytes;
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * The one error class and the one table. What each code means stands in
+ * `proto/syncrelay/sync/v1/error.proto`; here stands what follows from it.
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type Error as ErrorMessage,
+  ErrorCode,
+  ErrorSchema,
+} from "../gen/syncrelay/sync/v1/error_pb.ts";
+
+export { ErrorCode };
+
+/** What stops: the request, the whole session, or one entry; or nothing. */
+export type ErrorEnds = "request" | "session" | "entry" | "nothing";
+
+/**
+ * When to try again: with back-off; only after something differs; or never with
+ * this device and group.
+ */
+export type ErrorAgain = "later" | "changed" | "never";
+
+/** What follows from a code. */
+export interface ErrorRow {
+  readonly name: string;
+  /** One sentence for people, lower case, at most 123 bytes: a close reason holds no more. */
+  readonly message: string;
+  readonly ends: ErrorEnds;
+  readonly again: ErrorAgain;
+  /** Whether one side may tell the other. */
+  readonly sent: boolean;
+  /** The exit code of the command line. */
+  readonly exit: number;
+}
+
+type KnownCode = Exclude<ErrorCode, ErrorCode.UNSPECIFIED>;
+
+function row(
+  name: string,
+  message: string,
+  ends: ErrorEnds,
+  again: ErrorAgain,
+  exit: number,
+  sent = true,
+): ErrorRow {
+  return { name, message, ends, again, exit, sent };
+}
+
+/** Every code's row. */
+export const errorTable: Readonly<Record<KnownCode, ErrorRow>> = {
+  [ErrorCode.UNREACHABLE]: row("UNREACHABLE", "the relay cannot be reached", "session", "later", 4, false),
+  [ErrorCode.CONNECTION_LOST]: row("CONNECTION_LOST", "the connection was lost", "session", "later", 4, false),
+  [ErrorCode.TIMED_OUT]: row("TIMED_OUT", "no answer came in time", "session", "later", 4, false),
+
+  [ErrorCode.HANDSHAKE_FAILED]: row("HANDSHAKE_FAILED", "the handshake failed", "session", "later", 3),
+  [ErrorCode.VERSION_UNSUPPORTED]: row("VERSION_UNSUPPORTED", "no protocol version in common; update the older side", "session", "changed", 3),
+  [ErrorCode.RELAY_KEY_MISMATCH]: row("RELAY_KEY_MISMATCH", "the relay's key is not the one in its address", "session", "never", 3, false),
+
+  [ErrorCode.RECORD_INVALID]: row("RECORD_INVALID", "a record was not valid", "session", "changed", 1),
+  [ErrorCode.ENVELOPE_INVALID]: row("ENVELOPE_INVALID", "an envelope was not valid", "session", "changed", 1),
+  [ErrorCode.ENVELOPE_UNEXPECTED]: row("ENVELOPE_UNEXPECTED", "that request is not possible on this session", "session", "changed", 1),
+  [ErrorCode.TOO_LARGE]: row("TOO_LARGE", "larger than the limit", "request", "changed", 1),
+
+  [ErrorCode.DEVICE_UNKNOWN]: row("DEVICE_UNKNOWN", "this device is not known in the group", "session", "changed", 3),
+  [ErrorCode.DEVICE_REVOKED]: row("DEVICE_REVOKED", "this device was removed from the group", "session", "never", 3),
+  [ErrorCode.NOT_A_MEMBER]: row("NOT_A_MEMBER", "not a member of that group", "request", "changed", 3),
+  [ErrorCode.INVITE_INVALID]: row("INVITE_INVALID", "the invite is wrong, used, expired or cancelled", "request", "changed", 3),
+  [ErrorCode.READ_ONLY]: row("READ_ONLY", "the group takes no changes now", "request", "changed", 3),
+  [ErrorCode.REGISTRATION_CLOSED]: row("REGISTRATION_CLOSED", "founding a group on this relay needs an invite", "request", "changed", 3),
+
+  [ErrorCode.RATE_LIMITED]: row("RATE_LIMITED", "too many requests", "request", "later", 5),
+  [ErrorCode.QUOTA_EXCEEDED]: row("QUOTA_EXCEEDED", "the space on the relay is used up", "request", "changed", 5),
+  [ErrorCode.TOO_MANY_CONNECTIONS]: row("TOO_MANY_CONNECTIONS", "too many connections", "session", "later", 5),
+  [ErrorCode.REPLACED]: row("REPLACED", "this device connected again elsewhere", "session", "never", 5),
+
+  [ErrorCode.LOG_CHANGED]: row("LOG_CHANGED", "the relay's log is not the one it was", "nothing", "changed", 6, false),
+  [ErrorCode.LINK_CONFLICT]: row("LINK_CONFLICT", "that place in this device's chain is taken", "request", "changed", 6),
+  [ErrorCode.EPOCH_STALE]: row("EPOCH_STALE", "sealed under an old epoch", "request", "changed", 6),
+  [ErrorCode.MEMBERSHIP_CONFLICT]: row("MEMBERSHIP_CONFLICT", "the group's membership changed meanwhile", "request", "changed", 6),
+  [ErrorCode.OUT_OF_ORDER]: row("OUT_OF_ORDER", "not this device's next blob", "request", "changed", 6),
+  [ErrorCode.EPOCH_AHEAD]: row("EPOCH_AHEAD", "sealed under an epoch this relay does not know", "request", "changed", 6),
+
+  [ErrorCode.DRAINING]: row("DRAINING", "the relay is shutting down", "session", "later", 4),
+  [ErrorCode.STORE_UNAVAILABLE]: row("STORE_UNAVAILABLE", "the relay cannot write to its store now", "request", "later", 4),
+  [ErrorCode.INTERNAL]: row("INTERNAL", "a defect of the relay", "session", "later", 1),
+
+  [ErrorCode.KEY_MISSING]: row("KEY_MISSING", "no key for that epoch", "request", "changed", 7, false),
+  [ErrorCode.OPEN_FAILED]: row("OPEN_FAILED", "an entry cannot be opened: wrong key, or altered", "entry", "never", 7, false),
+  [ErrorCode.HISTORY_ALTERED]: row("HISTORY_ALTERED", "the history was altered", "entry", "never", 7, false),
+  [ErrorCode.WRONG_KEY]: row("WRONG_KEY", "the key is not that epoch's", "request", "changed", 7, false),
+  [ErrorCode.DEVICE_FORKED]: row("DEVICE_FORKED", "one device wrote two histories", "entry", "changed", 7, false),
+};
+
+/**
+ * The row of a code. A number this version does not know is treated as its
+ * class: like the first code of the same hundred, else like a defect.
+ */
+export function errorRow(code: ErrorCode | number): ErrorRow {
+  const known = errorTable[code as KnownCode];
+  if (known !== undefined) return known;
+  const ofClass = Object.keys(errorTable)
+    .map(Number)
+    .find((other) => Math.floor(other / 100) === Math.floor(code / 100));
+  return errorTable[(ofClass ?? ErrorCode.INTERNAL) as KnownCode];
+}
+
+/** The WebSocket close code of an error: inside the range kept for applications. */
+export function closeCodeOf(code: ErrorCode): number {
+  return 4000 + code;
+}
+
+/** The error of a WebSocket close code; undefined where it is none of ours. */
+export function errorOfCloseCode(closeCode: number): ErrorCode | undefined {
+  const code = closeCode - 4000;
+  return code >= 100 && code < 1000 ? (code as ErrorCode) : undefined;
+}
+
+/** What may go with an error. */
+export interface SyncErrorOptions {
+  /** Replaces the table's sentence: for what a person does next. Never sent. */
+  readonly hint?: string;
+  /** Typed details, as the schema has them beside the code. */
+  readonly detail?: ErrorDetail;
+  /** Wait at least so long before trying again, in milliseconds. */
+  readonly retryAfterMs?: number;
+  /** What went wrong below. Never leaves the process. */
+  readonly cause?: unknown;
+}
+
+/** Typed details, as `syncrelay.sync.v1.Error` carries them. */
+export type ErrorDetail = NonNullable<MessageInitShape<typeof ErrorSchema>["detail"]>;
+
+/** Everything that can go wrong and is not a defect, on both ends and between them. */
+export class SyncError extends Error {
+  override readonly name = "SyncError";
+  readonly code: ErrorCode;
+  /** What a person can do next, where there is more to say than the sentence. */
+  readonly hint: string | undefined;
+  readonly detail: ErrorDetail | undefined;
+  readonly retryAfterMs: number;
+
+  constructor(code: ErrorCode, options: SyncErrorOptions = {}) {
+    super(errorRow(code).message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+    this.detail = options.detail;
+    this.retryAfterMs = options.retryAfterMs ?? 0;
+  }
+
+  /** The code's name, as people and machines quote it. */
+  get codeName(): string {
+    return errorTable[this.code as KnownCode]?.name ?? `CODE_${this.code}`;
+  }
+}
+
+/** The message that tells an error: its code, the table's sentence, its details. Nothing of its cause. */
+export function errorMessageOf(error: SyncError): ErrorMessage {
+  return create(ErrorSchema, {
+    code: error.code,
+    message: errorRow(error.code).message,
+    retryAfterMs: error.retryAfterMs,
+    ...(error.detail === undefined ? {} : { detail: error.detail }),
+  });
+}
+
+/** The error that a message tells. The peer's sentence is not shown: the table has one per code. */
+export function errorOfMessage(message: ErrorMessage): SyncError {
+  return new SyncError(message.code, {
+    retryAfterMs: message.retryAfterMs,
+    ...(message.detail.case === undefined ? {} : { detail: message.detail }),
+  });
+}

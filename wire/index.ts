@@ -1,0 +1,12 @@
+/** The road both ends share. Pure: no I/O, clock, randomness or platform. */
+export * from "./bytes.ts";
+export * from "./channel.ts";
+export * from "./envelope.ts";
+export * from "./errors.ts";
+export * from "./hash.ts";
+export * from "./hot-encoders.ts";
+export * from "./ids.ts";
+export * from "./limits.ts";
+export * from "./protocol.ts";
+export * from "./records.ts";
+export * from "./relay-address.ts";

@@ -1,0 +1,91 @@
+/**
+ * Every bound of the wire, in one place, unit last. What a relay's operator may
+ * change stands in `proto/syncrelay/config/v1`; what stands here is fixed by the
+ * protocol or is a default both ends share.
+ */
+
+/** PROTOCOL 2: one Noise message, in bytes (Noise specification, section 3). */
+export const noiseMessageBytesMax = 65_535;
+/** The authentication tag that each Noise transport message ends with, in bytes. */
+export const noiseTagBytes = 16;
+/** The plaintext one Noise transport message carries at most, in bytes. */
+export const noisePlaintextBytesMax = noiseMessageBytesMax - noiseTagBytes;
+/** One message before authentication, in bytes. */
+export const handshakeBytesMax = 4_096;
+/** `Hello`, encoded, in bytes. */
+export const helloBytesMax = 2_048;
+/** The whole handshake with `Hello`, reads included, in milliseconds. */
+export const handshakeMsMax = 10_000;
+/**
+ * The transport counts nonces in 32 bits; a connection ends, and is made anew,
+ * when either direction has come this far. Far below 2^32, where the counter
+ * would begin again and give two messages one nonce.
+ */
+export const noiseMessagesMax = 2 ** 31;
+
+/** The most a relay may set for one blob, in bytes: header, signature and body. */
+export const blobBytesCeiling = 16 * 1024 * 1024;
+/** One blob, by default, in bytes. */
+export const blobBytesDefault = 1024 * 1024;
+/** What an envelope may carry beside one blob, in bytes. */
+export const envelopeOverheadBytes = 64 * 1024;
+/** Blobs in one push. */
+export const batchBlobsMax = 1_000;
+/** Bytes of blobs a client puts into one push, in bytes; one blob always fits. */
+export const batchBytesMax = 1024 * 1024;
+/** Blobs in one `Blobs` or `Deliver`, and in one window of verification. */
+export const windowBlobsMax = 2_000;
+/** Bytes of one window of verification. */
+export const windowBytesMax = 8 * 1024 * 1024;
+/** One `Blobs`, in bytes; one blob always fits. */
+export const pageBytesMax = 1024 * 1024;
+/** What a pull may have under way unasked, in bytes: the most a window may be opened. */
+export const pullWindowBytesMax = 16 * 1024 * 1024;
+
+/** A blob header, encoded, in bytes. */
+export const headerBytesMax = 8_192;
+/** Blobs named by one header under `deletes`. */
+export const headerDeletesMax = 256;
+/** A control blob, encoded, in bytes. */
+export const controlBytesMax = 262_144;
+/** Members of a group, recovery phrases included. */
+export const membersMax = 256;
+/** A sealed witness, in bytes. */
+export const witnessBytesMax = 16_384;
+/** Causal witnesses in one entry. */
+export const witnessedMax = 256;
+/** A device's name, in bytes of UTF-8. */
+export const nameBytesMax = 64;
+/** An entry's content type, in bytes of UTF-8. */
+export const contentTypeBytesMax = 128;
+
+/** A pairing message, in bytes. */
+export const inviteMessageBytesMax = 4_096;
+/** Pairing messages each way. */
+export const inviteMessagesMax = 8;
+/** A pairing mailbox's life, in milliseconds. */
+export const inviteMs = 600_000;
+/** Failed attempts that burn an invite. */
+export const inviteFailuresMax = 3;
+
+/** One range of an object, in bytes. */
+export const objectRangeBytesMax = 1024 * 1024;
+/** A snapshot manifest, encoded, in bytes. */
+export const manifestBytesMax = 524_288;
+
+/** Between two pings of a quiet connection, in milliseconds; tunnels cut at 60 to 100 s. */
+export const pingIntervalMs = 30_000;
+
+/** The envelope limit that follows from a blob limit, in bytes. */
+export function envelopeBytesMax(blobBytesMax: number): number {
+  return Math.max(blobBytesMax, pageBytesMax) + envelopeOverheadBytes;
+}
+
+/**
+ * The most one WebSocket message may be, in bytes: a record holds a run of
+ * envelopes, and a sender closes it once it holds one envelope's worth.
+ */
+export function recordBytesMax(blobBytesMax: number): number {
+  const plaintext = 2 * envelopeBytesMax(blobBytesMax);
+  return plaintext + noiseTagBytes * (Math.ceil(plaintext / noisePlaintextBytesMax) + 1);
+}

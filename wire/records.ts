@@ -1,0 +1,43 @@
+/**
+ * Records: what one WebSocket message carries after the handshake. A run of
+ * Noise transport messages, each of 65,535 bytes but the last; their plaintexts,
+ * joined, are whole size-delimited envelopes.
+ */
+import { ErrorCode, SyncError } from "./errors.ts";
+import type { Transport } from "./channel.ts";
+import { noiseMessageBytesMax, noisePlaintextBytesMax, noiseTagBytes } from "./limits.ts";
+
+/** Encrypts a plaintext, not empty, as one record. */
+export function sealRecord(transport: Transport, plaintext: Uint8Array): Uint8Array {
+  const messages = Math.max(1, Math.ceil(plaintext.byteLength / noisePlaintextBytesMax));
+  const record = new Uint8Array(plaintext.byteLength + messages * noiseTagBytes);
+  let written = 0;
+  for (let start = 0; start < plaintext.byteLength; start += noisePlaintextBytesMax) {
+    const piece = plaintext.subarray(start, start + noisePlaintextBytesMax);
+    written += transport.encryptInto(piece, record, written);
+  }
+  return record;
+}
+
+/**
+ * Decrypts a record of at most `bytesMax`. Throws TOO_LARGE or RECORD_INVALID;
+ * both end the connection.
+ */
+export function openRecord(
+  transport: Transport,
+  record: Uint8Array,
+  bytesMax: number,
+): Uint8Array {
+  if (record.byteLength > bytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
+  const messages = Math.ceil(record.byteLength / noiseMessageBytesMax);
+  const length = record.byteLength - messages * noiseTagBytes;
+  // An empty plaintext holds no envelope, so no sender makes such a record.
+  if (length <= 0) throw new SyncError(ErrorCode.RECORD_INVALID);
+  const plaintext = new Uint8Array(length);
+  let written = 0;
+  for (let start = 0; start < record.byteLength; start += noiseMessageBytesMax) {
+    const message = record.subarray(start, start + noiseMessageBytesMax);
+    written += transport.decryptInto(message, plaintext, written);
+  }
+  return plaintext;
+}
