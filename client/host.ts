@@ -1,0 +1,54 @@
+/**
+ * The world as an argument. Everything the client needs from outside itself (time, randomness,
+ * timers, sockets) comes through a `Host`, so that whole clients run inside a simulation, and the
+ * same core runs in Node, in a browser and in a webview.
+ */
+import type { SyncError } from "../wire/errors.ts";
+
+/** Draws random bytes, fit for keys. */
+export type Random = (length: number) => Uint8Array;
+
+/** What the client needs from the platform it runs on. */
+export interface Host {
+  /**
+   * Milliseconds since the Unix epoch by this device's clock. Shown to people and written into
+   * statements; nothing is ordered or expired by it.
+   */
+  nowMs(): number;
+  /** Milliseconds that only rise, from an arbitrary start: for waiting and for timeouts. */
+  monotonicMs(): number;
+  /** Random bytes, fit for keys. */
+  readonly random: Random;
+  /** A number in [0, 1), for spreading out retries. Not for secrets. */
+  uniform(): number;
+  /** Runs something once, after at least so many milliseconds. Returns what cancels it. */
+  setTimer(ms: number, run: () => void): () => void;
+  /** Opens a WebSocket with the subprotocol of `wire/protocol.ts`, binary, without compression. */
+  connect(url: string, handlers: SocketHandlers): Socket;
+}
+
+/** What a socket tells. Nothing is called before `connect` has returned, nor after `closed`. */
+export interface SocketHandlers {
+  /** Messages can be sent. */
+  open(): void;
+  /** One whole binary message. The receiver may keep the bytes. */
+  message(bytes: Uint8Array): void;
+  /** A ping or pong came: the other side is there. */
+  alive(): void;
+  /**
+   * The socket is gone, or never came to be. `code` is the WebSocket close code, 1006 where there was
+   * none; `error` is the platform's error, translated.
+   */
+  closed(code: number, error?: SyncError): void;
+}
+
+/** One WebSocket. */
+export interface Socket {
+  send(bytes: Uint8Array): void;
+  /** Sends a ping, where the platform can. Without it, the client asks the relay something instead. */
+  ping?(): void;
+  /** Closes it; `closed` follows. */
+  close(code?: number): void;
+  /** Bytes handed to `send` that have not left yet. */
+  readonly bufferedBytes: number;
+}

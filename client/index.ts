@@ -1,0 +1,33 @@
+/** The client library. A platform (`client/node`, …) gives it a `Host` and a `StateStore`. */
+
+export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
+export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
+export {
+  type KeyOf,
+  type StateKey,
+  type StateRow,
+  type StateStore,
+  StateStoreError,
+  type StateStoreProblem,
+  type StateTransaction,
+  type TableName,
+} from "./state-store.ts";
+export { SyncClient, type SyncClientOptions } from "./sync-client.ts";
+export type {
+  ConnectionStatus,
+  DeviceInfo,
+  Entry,
+  GapEvent,
+  HistoryEntry,
+  IntegrityEvent,
+  Invite,
+  JoinerInfo,
+  MembershipEvent,
+  MembershipStatus,
+  PresenceEvent,
+  PushItem,
+  PushOptions,
+  PushReceipt,
+  Status,
+  SyncEvents,
+} from "./types.ts";

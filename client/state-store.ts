@@ -1,0 +1,93 @@
+/**
+ * What a device keeps: ordered tables of bytes, changed by one strict transaction at a time.
+ *
+ * | table | key | value |
+ * | --- | --- | --- |
+ * | `device` | `"seed"` | the device's 32-byte seed, from which all its keys follow |
+ * | `device` | `"state"` | `DeviceState` |
+ * | `log` | `"state"` | `LogState` |
+ * | `chain` | `"state"` | `ChainState` |
+ * | `own` | seq | `OwnBlobState` |
+ * | `control` | count, from 1 | a control blob, as it was stored |
+ * | `inbox` | position of its first entry | `InboxPage` |
+ * | `refused` | cursor | `RefusedBlob` |
+ * | `additions` | device id as text | `PendingAddition` |
+ *
+ * Messages are those of `proto/syncrelay/state/v1/state.proto`. One suite,
+ * `tests/client/state-store.test.ts`, holds every implementation to this contract.
+ */
+
+/** The tables. Keys of one table are all numbers or all strings. */
+export const numberTables = ["own", "control", "inbox", "refused"] as const;
+export const textTables = ["device", "log", "chain", "additions"] as const;
+export type NumberTable = (typeof numberTables)[number];
+export type TextTable = (typeof textTables)[number];
+export type TableName = NumberTable | TextTable;
+
+/** A key: a whole number from 0 to 2^53 - 1, or a text. Texts order by their UTF-8 bytes. */
+export type StateKey = number | string;
+/** The key type of a table. */
+export type KeyOf<T extends TableName> = T extends NumberTable ? number : string;
+
+/** A key and what stands there. */
+export interface StateRow<K extends StateKey = StateKey> {
+  readonly key: K;
+  readonly value: Uint8Array;
+}
+
+/** One transaction. Reads see what was written before them in the same transaction. */
+export interface StateTransaction {
+  get<T extends TableName>(table: T, key: KeyOf<T>): Promise<Uint8Array | undefined>;
+  /** Rows from `from` (inclusive) to `to` (exclusive; left out: to the end), ascending. */
+  range<T extends TableName>(
+    table: T,
+    from: KeyOf<T>,
+    to?: KeyOf<T>,
+    limit?: number,
+  ): Promise<StateRow<KeyOf<T>>[]>;
+  /** The row with the highest key. */
+  last<T extends TableName>(table: T): Promise<StateRow<KeyOf<T>> | undefined>;
+  /** The store keeps the bytes it was given: the caller does not change them afterwards. */
+  put<T extends TableName>(table: T, key: KeyOf<T>, value: Uint8Array): void;
+  delete<T extends TableName>(table: T, key: KeyOf<T>): void;
+  /** Deletes from `from` (inclusive) to `to` (exclusive; left out: to the end). */
+  deleteRange<T extends TableName>(table: T, from: KeyOf<T>, to?: KeyOf<T>): void;
+}
+
+/** Where a device keeps its state. */
+export interface StateStore {
+  /**
+   * Runs one transaction. Transactions run one after another, in the order they were asked for. When
+   * the promise resolves, everything written is durable; when `run` or the store throws, nothing was
+   * written. Throws `StateStoreError`, or what `run` threw.
+   */
+  transaction<T>(run: (tx: StateTransaction) => Promise<T> | T): Promise<T>;
+  /** Waits for what was asked for, then lets go. Later calls fail. */
+  close(): Promise<void>;
+}
+
+/** What is the matter with a store. */
+export type StateStoreProblem =
+  /** Another process holds it. */
+  | "locked"
+  /** No space is left. */
+  | "full"
+  /** It was written by a newer version of this software. */
+  | "newer"
+  /** What stands there is not a state, or no longer whole. */
+  | "damaged"
+  /** The disk or its permissions. */
+  | "unavailable"
+  /** It was closed. */
+  | "closed";
+
+/** The device's own store cannot do what was asked. Nothing was written. */
+export class StateStoreError extends Error {
+  override readonly name = "StateStoreError";
+  readonly problem: StateStoreProblem;
+
+  constructor(problem: StateStoreProblem, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.problem = problem;
+  }
+}

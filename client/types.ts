@@ -1,0 +1,203 @@
+/**
+ * What the public API speaks in. Ids are text here (base64url without padding), as an app shows and
+ * stores them.
+ */
+import type { SyncError } from "../wire/errors.ts";
+import type { StateStoreError } from "./state-store.ts";
+
+/** What goes with an entry that is pushed. */
+export interface PushOptions {
+  /** What the bytes are, as the app pleases; at most 128 bytes of UTF-8. Only devices read it. */
+  readonly contentType?: string;
+  /** Lets the relay drop the body after so many seconds. Default: it stays. */
+  readonly ttlS?: number;
+  /** Blob ids of entries that this one replaces: their bodies go once every active device has this one. */
+  readonly deletes?: readonly string[];
+  /** The bodies under `deletes`, all of them this device's own, go at once. */
+  readonly force?: boolean;
+}
+
+/** One entry of `pushMany`. */
+export interface PushItem extends PushOptions {
+  readonly data: Uint8Array;
+}
+
+/** An entry is safely queued on this device. */
+export interface PushReceipt {
+  /** The entry's name, the same on every device. */
+  readonly blobId: string;
+  /** Its number in this device's chain when it was queued. */
+  readonly seq: number;
+  /**
+   * Resolves when the relay has it on disk, with its cursor (0 where the relay no longer knows it).
+   * Rejects only when the client is closed before that.
+   */
+  readonly durable: Promise<{ readonly cursor: number }>;
+}
+
+/** An entry, opened and verified. */
+export interface HistoryEntry {
+  readonly blobId: string;
+  /** Its place in the relay's log; 0 where it came before the log changed. */
+  readonly cursor: number;
+  /** The device that wrote it. */
+  readonly sender: string;
+  /** Its number in the sender's chain. */
+  readonly seq: number;
+  /** Whether this device wrote it. */
+  readonly own: boolean;
+  readonly data: Uint8Array;
+  /** Empty where the sender gave none. */
+  readonly contentType: string;
+}
+
+/** An entry as it is handed to the app. */
+export interface Entry extends HistoryEntry {
+  /**
+   * Rises by one with each entry handed out, whatever happens to the log. An app that stores it in
+   * the transaction that applies the entry, and passes it to `open` as `appliedPosition`, gets every
+   * entry exactly once.
+   */
+  readonly position: number;
+  /**
+   * The app has applied it. Costs no disk write of its own: acknowledgements are written together
+   * soon after. An entry that was not acknowledged comes again after a restart.
+   */
+  ack(): Promise<void>;
+}
+
+/** A device of the group. */
+export interface DeviceInfo {
+  readonly deviceId: string;
+  readonly name: string;
+  readonly role: "device" | "paper";
+  readonly self: boolean;
+  /** What people compare. */
+  readonly fingerprint: string;
+  /** By the relay's word. */
+  readonly presence: "online" | "away" | "offline";
+  /** When the relay last heard from it, by the relay's clock; absent where it has not said. */
+  readonly lastSeenMs?: number;
+  /** What this device proved to have applied: its newest witness, and when it made it by its clock. */
+  readonly applied?: { readonly cursor: number; readonly madeMs: number };
+}
+
+/** A device that asks to join. */
+export interface JoinerInfo {
+  readonly deviceId: string;
+  readonly name: string;
+  readonly fingerprint: string;
+  /** What both screens show when nobody is in between. */
+  readonly comparison: readonly string[];
+  readonly means: "link" | "code";
+}
+
+/** An open invite. */
+export interface Invite {
+  /** To type: `XXXX-XXXX-XXXX-XXXX`. The joiner needs the relay address too. */
+  readonly code: string;
+  /** To scan or click: holds everything. */
+  readonly link: string;
+  readonly expiresAtMs: number;
+  /** The device that joined. Rejects with INVITE_INVALID where it expired, was cancelled or burnt. */
+  readonly done: Promise<DeviceInfo>;
+  cancel(): Promise<void>;
+}
+
+/** Where this device stands with its group. */
+export type MembershipStatus = "none" | "founding" | "admitted" | "member" | "removed";
+
+/** What the connection does, and why it is not there. */
+export type ConnectionStatus =
+  /** In no group, and nothing to connect for. */
+  | { readonly state: "idle" }
+  | { readonly state: "connecting" }
+  | { readonly state: "online" }
+  /** Will try again by itself. */
+  | {
+      readonly state: "waiting";
+      readonly error: SyncError | StateStoreError;
+      readonly retryInMs: number;
+    }
+  /** Will not try again by itself: a person or the app must act. */
+  | { readonly state: "stopped"; readonly error: SyncError | StateStoreError }
+  | { readonly state: "closed" };
+
+/** Where this device stands. Every figure is of what was verified or stored here, but `head`. */
+export interface Status {
+  readonly deviceId: string;
+  readonly name: string;
+  readonly groupId: string | undefined;
+  /** The relay's address, with its key. */
+  readonly relay: string | undefined;
+  readonly membership: MembershipStatus;
+  readonly connection: ConnectionStatus;
+  /** Own entries that are queued here and not known to be on the relay's disk. */
+  readonly queued: number;
+  /** The last own seq that is known to be on the relay's disk. */
+  readonly durableSeq: number;
+  /** Why the queue does not move although the relay is reached. */
+  readonly pushHeld: SyncError | undefined;
+  /** Everything up to this cursor was read and stored. */
+  readonly readCursor: number;
+  /** Everything up to this cursor was applied by the app. */
+  readonly appliedCursor: number;
+  /** The relay's newest cursor, by its word; undefined until it was reached once. */
+  readonly head: number | undefined;
+  /** Stored entries that the app has not acknowledged. */
+  readonly unacknowledged: number;
+  /** Entries that were refused, or wait behind a refused one. */
+  readonly refused: number;
+  readonly epoch: number;
+  readonly devices: number;
+  /** When this device last had read everything and had nothing queued; undefined: not since it started. */
+  readonly lastSyncMs: number | undefined;
+  /**
+   * Connected, everything read and acknowledged, nothing queued, nothing refused. True only
+   * as far as an honest relay's head goes.
+   */
+  readonly inSync: boolean;
+}
+
+/** A range of the log that no longer exists and that nothing covers. */
+export interface GapEvent {
+  /** The first cursor of the range. */
+  readonly from: number;
+  /** The last one. */
+  readonly through: number;
+}
+
+/** Something about the history is wrong. What was found is kept as evidence. */
+export interface IntegrityEvent {
+  /** What was found: a closed list; see docs/SECURITY.md. */
+  readonly finding: string;
+  readonly error: SyncError;
+  /** Whose history; absent where it is about no single device. */
+  readonly sender?: string;
+  readonly seq?: number;
+  readonly cursor?: number;
+}
+
+/** The group changed, or this device's place in it. */
+export interface MembershipEvent {
+  readonly membership: MembershipStatus;
+  readonly devices: readonly DeviceInfo[];
+}
+
+/** Another device came or went, by the relay's word. */
+export interface PresenceEvent {
+  readonly deviceId: string;
+  readonly presence: "online" | "away" | "offline";
+  readonly lastSeenMs?: number;
+}
+
+/** What `on` listens for. */
+export interface SyncEvents {
+  readonly status: Status;
+  readonly gap: GapEvent;
+  readonly integrity: IntegrityEvent;
+  readonly membership: MembershipEvent;
+  readonly presence: PresenceEvent;
+  /** What went wrong in the background. LOG_CHANGED: the relay was restored; what it lacks is pushed again. */
+  readonly error: SyncError | StateStoreError;
+}
