@@ -48,6 +48,9 @@ function run(command: string, args: readonly string[], show = false, cwd = root)
       stdio: show ? ["ignore", "inherit", "inherit"] : ["ignore", "pipe", "pipe"],
       env: {
         ...process.env,
+        // Colours are for terminals; this text is shown later, if at all, and may end up in a log.
+        // oxlint takes CI for a terminal that shows colours, whatever NO_COLOR says.
+        ...(show ? {} : { NO_COLOR: "1", FORCE_COLOR: undefined, CI: undefined }),
         PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"] ?? ""}`,
       },
     });
@@ -200,7 +203,13 @@ async function checkInstalled(
     join(folder, "tsconfig.json"),
     JSON.stringify({
       // Declarations that a strict application could not compile are our fault, not its own.
-      compilerOptions: { strict: true, module: "nodenext", target: "es2023", skipLibCheck: false },
+      compilerOptions: {
+        strict: true,
+        module: "nodenext",
+        target: "es2023",
+        types: ["node"],
+        skipLibCheck: false,
+      },
       files: ["application.mts"],
     }),
   );
