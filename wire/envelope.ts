@@ -5,9 +5,14 @@
  */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Envelope, EnvelopeSchema } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
+import { ItemCounter } from "./envelope-shape.ts";
 import { ErrorCode, SyncError, errorMessageOf } from "./errors.ts";
+import { recordItemsMax, sizePrefixBytesMax } from "./limits.ts";
 
 export type { Envelope };
+
+/** What a newer peer says and this version does not know is ignored, so it is not kept either. */
+const decoding = { readUnknownFields: false };
 
 /** What an envelope says: the schema's oneof, as it is given to `create`. */
 export type EnvelopeBody = NonNullable<MessageInitShape<typeof EnvelopeSchema>["body"]>;
@@ -40,26 +45,32 @@ export function sizeDelimited(bytes: Uint8Array): Uint8Array {
 
 /**
  * The envelopes of a record's plaintext, in order. Throws ENVELOPE_INVALID
- * where the bytes are not whole envelopes, or TOO_LARGE where one declares more
- * than `envelopeBytesMax`; the length is checked before anything is decoded.
+ * where the bytes are not whole envelopes or hold more items than a record may,
+ * or TOO_LARGE where one declares more than `envelopeBytesMax`; length and items
+ * are checked before anything is decoded. Their byte fields share the
+ * plaintext's memory.
  */
 export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number): Envelope[] {
   const envelopes: Envelope[] = [];
+  const items = new ItemCounter(recordItemsMax);
   let offset = 0;
   while (offset < plaintext.byteLength) {
     let length = 0;
     for (let i = 0; ; i++) {
       const byte = plaintext[offset];
-      // Four bytes hold 2^28, more than any limit allows.
-      if (byte === undefined || i === 4) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+      if (byte === undefined || i === sizePrefixBytesMax) {
+        throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+      }
       offset += 1;
       length += (byte & 0x7f) * 2 ** (7 * i);
       if (byte < 0x80) break;
     }
     if (length > envelopeBytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
     if (offset + length > plaintext.byteLength) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+    const encoded = plaintext.subarray(offset, offset + length);
+    items.count(encoded);
     try {
-      envelopes.push(fromBinary(EnvelopeSchema, plaintext.subarray(offset, offset + length)));
+      envelopes.push(fromBinary(EnvelopeSchema, encoded, decoding));
     } catch (cause) {
       throw new SyncError(ErrorCode.ENVELOPE_INVALID, { cause });
     }

@@ -29,6 +29,16 @@ export const blobBytesCeiling = 16 * 1024 * 1024;
 export const blobBytesDefault = 1024 * 1024;
 /** What an envelope may carry beside one blob, in bytes. */
 export const envelopeOverheadBytes = 64 * 1024;
+/** The length before an envelope, in bytes: four hold 2^28, more than any limit allows. */
+export const sizePrefixBytesMax = 4;
+/**
+ * Messages and list items that all envelopes of one record hold together, the
+ * envelopes among them; each byte of a packed list counts as one. Two bytes can
+ * ask for an item that takes 800 to decode, so a bound in bytes is not enough.
+ */
+export const recordItemsMax = 32_768;
+/** Envelopes a sender puts into one record: so many small ones stay below `recordItemsMax`. */
+export const recordEnvelopesMax = 4_096;
 /** Blobs in one push. */
 export const batchBlobsMax = 1_000;
 /** Bytes of blobs a client puts into one push, in bytes; one blob always fits. */
@@ -46,12 +56,12 @@ export const pullWindowBytesMax = 16 * 1024 * 1024;
 export const headerBytesMax = 8_192;
 /** Blobs named by one header under `deletes`. */
 export const headerDeletesMax = 256;
-/** A control blob, encoded, in bytes. */
-export const controlBytesMax = 262_144;
+/** A control blob, encoded, in bytes: a full group's wraps take 315,392 of them. */
+export const controlBytesMax = 393_216;
 /** Members of a group, recovery phrases included. */
 export const membersMax = 256;
-/** A sealed witness, in bytes. */
-export const witnessBytesMax = 16_384;
+/** A sealed witness, in bytes: a full group's positions take up to 20,480 of them. */
+export const witnessBytesMax = 32_768;
 /** Causal witnesses in one entry. */
 export const witnessedMax = 256;
 /** A device's name, in bytes of UTF-8. */
@@ -86,6 +96,6 @@ export function envelopeBytesMax(blobBytesMax: number): number {
  * envelopes, and a sender closes it once it holds one envelope's worth.
  */
 export function recordBytesMax(blobBytesMax: number): number {
-  const plaintext = 2 * envelopeBytesMax(blobBytesMax);
-  return plaintext + noiseTagBytes * (Math.ceil(plaintext / noisePlaintextBytesMax) + 1);
+  const plaintext = 2 * (sizePrefixBytesMax + envelopeBytesMax(blobBytesMax));
+  return plaintext + noiseTagBytes * Math.ceil(plaintext / noisePlaintextBytesMax);
 }
