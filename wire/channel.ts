@@ -31,7 +31,8 @@ export interface KeyPair {
 /** The key pair of a 32-byte X25519 secret (RFC 7748, section 5). */
 export function keyPairOf(secretKey: Uint8Array): KeyPair {
   if (secretKey.byteLength !== curve.SKLEN) throw new RangeError("an X25519 secret has 32 bytes");
-  return curve.generateKeyPair(copyBytes(secretKey));
+  const pair = curve.generateKeyPair(copyBytes(secretKey));
+  return { publicKey: copyBytes(pair.publicKey), secretKey: pair.secretKey };
 }
 
 /**
@@ -67,8 +68,8 @@ export interface HandshakeOptions {
 /**
  * A handshake under way: three messages, written and read in turn.
  *
- * A call that fails ends it; every cause is the one code HANDSHAKE_FAILED, and
- * nothing read before the failure counts.
+ * A call that fails ends it, one out of turn too, and wipes its keys; every cause
+ * is the one code HANDSHAKE_FAILED, and nothing read before the failure counts.
  */
 export class Handshake {
   #noise: Noise | undefined;
@@ -80,14 +81,15 @@ export class Handshake {
       // The library takes shorter ones, which weakens the pairing unnoticed.
       throw new RangeError("a psk has exactly 32 bytes");
     }
+    const { publicKey, secretKey } = options.keyPair;
+    if (publicKey.byteLength !== curve.PKLEN || secretKey.byteLength !== curve.SKLEN) {
+      throw new RangeError("an X25519 key has 32 bytes");
+    }
     this.#next = options.role === "initiator" ? "write" : "read";
     const noise = new Noise(
       options.psk === undefined ? "XX" : "XXpsk0",
       options.role === "initiator",
-      {
-        publicKey: copyBytes(options.keyPair.publicKey),
-        secretKey: copyBytes(options.keyPair.secretKey),
-      },
+      { publicKey: copyBytes(publicKey), secretKey: copyBytes(secretKey) },
       {
         curve: checkedCurve,
         ...(options.psk === undefined ? {} : { psk: copyBytes(options.psk) }),
@@ -139,22 +141,21 @@ export class Handshake {
   /** The transport. Once only, and only where `next` is `finished`. */
   finish(): Transport {
     const noise = this.#noise;
-    if (noise === undefined || !noise.complete || noise.rs === null) {
-      throw new SyncError(ErrorCode.HANDSHAKE_FAILED);
+    if (!noise?.complete || !noise.tx || !noise.rx || !noise.rs || !noise.hash) {
+      throw this.#failed();
     }
-    this.#noise = undefined;
-    return new Transport({
+    const transport = new Transport({
       sendKey: copyBytes(noise.tx),
       receiveKey: copyBytes(noise.rx),
       remoteKey: copyBytes(noise.rs),
       handshakeHash: copyBytes(noise.hash),
     });
+    this.#drop();
+    return transport;
   }
 
   #turn(turn: "write" | "read"): Noise {
-    if (this.#noise === undefined || this.#next !== turn) {
-      throw new SyncError(ErrorCode.HANDSHAKE_FAILED);
-    }
+    if (this.#noise === undefined || this.#next !== turn) throw this.#failed();
     return this.#noise;
   }
 
@@ -163,13 +164,31 @@ export class Handshake {
     this.#next = this.#messagesLeft === 0 ? "finished" : next;
   }
 
-  #failed(cause: unknown): SyncError {
-    this.#noise = undefined;
+  #failed(cause?: unknown): SyncError {
+    this.#drop();
     return new SyncError(ErrorCode.HANDSHAKE_FAILED, { cause });
+  }
+
+  /** Wipes what the library leaves: all of it after a failure, all but its own state at the end. */
+  #drop(): void {
+    const noise = this.#noise;
+    this.#noise = undefined;
+    if (noise === undefined) return;
+    for (const secret of [
+      noise.s.secretKey,
+      noise.e?.secretKey,
+      noise.psk,
+      noise.key,
+      noise.chainingKey,
+      noise.tx,
+      noise.rx,
+    ]) {
+      secret?.fill(0);
+    }
   }
 }
 
-/** What the split leaves (Noise specification, section 5.2). */
+/** What the split leaves (Noise specification, section 5.2). The transport owns and wipes it. */
 export interface TransportKeys {
   readonly sendKey: Uint8Array;
   readonly receiveKey: Uint8Array;
@@ -190,11 +209,14 @@ export class Transport {
   readonly handshakeHash: Uint8Array;
   readonly #sendKey: Uint8Array;
   readonly #receiveKey: Uint8Array;
-  readonly #sendNonce = new Nonce();
-  readonly #receiveNonce = new Nonce();
+  readonly #sendNonce: Nonce;
+  readonly #receiveNonce: Nonce;
   #open = true;
 
-  constructor(keys: TransportKeys) {
+  /** `counts`: how many messages have passed each way already; for tests of their end. */
+  constructor(keys: TransportKeys, counts = { sent: 0, received: 0 }) {
+    this.#sendNonce = new Nonce(counts.sent);
+    this.#receiveNonce = new Nonce(counts.received);
     this.remoteKey = keys.remoteKey;
     this.handshakeHash = keys.handshakeHash;
     this.#sendKey = keys.sendKey;
@@ -211,12 +233,19 @@ export class Transport {
 
   /**
    * Encrypts one message into `output` at `offset`, and returns how many bytes
-   * that took: those of the plaintext and 16 more.
+   * that took: those of the plaintext and 16 more. Throws RECORD_INVALID where
+   * the channel has ended, as it does when its nonces do.
    */
   encryptInto(plaintext: Uint8Array, output: Uint8Array, offset: number): number {
     if (!this.#open) throw new SyncError(ErrorCode.RECORD_INVALID);
     if (plaintext.byteLength > noisePlaintextBytesMax) throw new RangeError("plaintext too large");
     const length = plaintext.byteLength + noiseTagBytes;
+    // Before the nonce is used: one that is skipped would end the channel at the other side.
+    if (length > output.byteLength - offset) throw new RangeError("output too small");
+    if (this.#sendNonce.spent) {
+      this.close();
+      throw new SyncError(ErrorCode.RECORD_INVALID);
+    }
     sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
       output.subarray(offset, offset + length),
       plaintext,
@@ -234,11 +263,16 @@ export class Transport {
    */
   decryptInto(message: Uint8Array, output: Uint8Array, offset: number): number {
     if (!this.#open) throw new SyncError(ErrorCode.RECORD_INVALID);
-    if (message.byteLength < noiseTagBytes || message.byteLength > noiseMessageBytesMax) {
+    if (
+      message.byteLength < noiseTagBytes ||
+      message.byteLength > noiseMessageBytesMax ||
+      this.#receiveNonce.spent
+    ) {
       this.close();
       throw new SyncError(ErrorCode.RECORD_INVALID);
     }
     const length = message.byteLength - noiseTagBytes;
+    if (length > output.byteLength - offset) throw new RangeError("output too small");
     try {
       sodium.crypto_aead_chacha20poly1305_ietf_decrypt(
         output.subarray(offset, offset + length),
@@ -257,6 +291,7 @@ export class Transport {
 
   /** `encryptInto` a new array: for the few messages of a pairing. */
   encrypt(plaintext: Uint8Array): Uint8Array {
+    if (plaintext.byteLength > noisePlaintextBytesMax) throw new RangeError("plaintext too large");
     const message = new Uint8Array(plaintext.byteLength + noiseTagBytes);
     this.encryptInto(plaintext, message, 0);
     return message;
@@ -264,7 +299,9 @@ export class Transport {
 
   /** `decryptInto` a new array: for the few messages of a pairing. */
   decrypt(message: Uint8Array): Uint8Array {
-    const plaintext = new Uint8Array(Math.max(0, message.byteLength - noiseTagBytes));
+    // What is too short or too long is refused below, and nothing is allocated for it.
+    const fits = message.byteLength >= noiseTagBytes && message.byteLength <= noiseMessageBytesMax;
+    const plaintext = new Uint8Array(fits ? message.byteLength - noiseTagBytes : 0);
     this.decryptInto(message, plaintext, 0);
     return plaintext;
   }
@@ -281,10 +318,18 @@ export class Transport {
 class Nonce {
   readonly #bytes = new Uint8Array(12);
   readonly #view = new DataView(this.#bytes.buffer);
-  count = 0;
+  count: number;
+
+  constructor(count: number) {
+    this.count = count;
+  }
+
+  /** Whether the channel must end now. */
+  get spent(): boolean {
+    return this.count >= noiseMessagesMax;
+  }
 
   next(): Uint8Array {
-    if (this.count >= noiseMessagesMax) throw new SyncError(ErrorCode.RECORD_INVALID);
     this.#view.setUint32(4, this.count, true);
     this.count += 1;
     return this.#bytes;

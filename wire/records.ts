@@ -9,7 +9,9 @@ import { noiseMessageBytesMax, noisePlaintextBytesMax, noiseTagBytes } from "./l
 
 /** Encrypts a plaintext, not empty, as one record. */
 export function sealRecord(transport: Transport, plaintext: Uint8Array): Uint8Array {
-  const messages = Math.max(1, Math.ceil(plaintext.byteLength / noisePlaintextBytesMax));
+  // Without a message there is nothing that authenticates the record.
+  if (plaintext.byteLength === 0) throw new RangeError("a record is not empty");
+  const messages = Math.ceil(plaintext.byteLength / noisePlaintextBytesMax);
   const record = new Uint8Array(plaintext.byteLength + messages * noiseTagBytes);
   let written = 0;
   for (let start = 0; start < plaintext.byteLength; start += noisePlaintextBytesMax) {
@@ -23,17 +25,14 @@ export function sealRecord(transport: Transport, plaintext: Uint8Array): Uint8Ar
  * Decrypts a record of at most `bytesMax`. Throws TOO_LARGE or RECORD_INVALID;
  * both end the connection.
  */
-export function openRecord(
-  transport: Transport,
-  record: Uint8Array,
-  bytesMax: number,
-): Uint8Array {
+export function openRecord(transport: Transport, record: Uint8Array, bytesMax: number): Uint8Array {
   if (record.byteLength > bytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
   const messages = Math.ceil(record.byteLength / noiseMessageBytesMax);
-  const length = record.byteLength - messages * noiseTagBytes;
-  // An empty plaintext holds no envelope, so no sender makes such a record.
-  if (length <= 0) throw new SyncError(ErrorCode.RECORD_INVALID);
-  const plaintext = new Uint8Array(length);
+  const lastBytes = record.byteLength - (messages - 1) * noiseMessageBytesMax;
+  // A message that carries nothing stands in no record: not as the only one, and
+  // not behind a full one.
+  if (messages === 0 || lastBytes <= noiseTagBytes) throw new SyncError(ErrorCode.RECORD_INVALID);
+  const plaintext = new Uint8Array(record.byteLength - messages * noiseTagBytes);
   let written = 0;
   for (let start = 0; start < record.byteLength; start += noiseMessageBytesMax) {
     const message = record.subarray(start, start + noiseMessageBytesMax);

@@ -69,11 +69,15 @@ declare module "noise-handshake" {
       staticKeyPair: NoiseKeyPair,
       options: { curve: NoiseCurve; psk?: Uint8Array },
     );
+    s: NoiseKeyPair;
     e: NoiseKeyPair | null;
+    psk: Uint8Array | null;
+    key: Uint8Array | null;
+    chainingKey: Uint8Array | null;
     rs: Uint8Array | null;
-    tx: Uint8Array;
-    rx: Uint8Array;
-    hash: Uint8Array;
+    tx: Uint8Array | null;
+    rx: Uint8Array | null;
+    hash: Uint8Array | null;
     complete: boolean;
     initialise(prologue: Uint8Array): void;
     send(payload: Uint8Array): Uint8Array;
