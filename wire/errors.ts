@@ -47,6 +47,7 @@ function row(
 }
 
 /** Every code's row. */
+// biome-ignore format: one code, one line.
 export const errorTable: Readonly<Record<KnownCode, ErrorRow>> = {
   [ErrorCode.UNREACHABLE]: row("UNREACHABLE", "the relay cannot be reached", "session", "later", 4, false),
   [ErrorCode.CONNECTION_LOST]: row("CONNECTION_LOST", "the connection was lost", "session", "later", 4, false),
@@ -92,27 +93,44 @@ export const errorTable: Readonly<Record<KnownCode, ErrorRow>> = {
 };
 
 /**
- * The row of a code. A number this version does not know is treated as its
- * class: like the first code of the same hundred, else like a defect.
+ * What follows from a code that this version does not know: its class, the
+ * hundreds digit, says who must act. No row claims more than the class does.
  */
+const classTable: Readonly<Record<number, ErrorRow>> = {
+  1: row("ROAD", "the network failed", "session", "later", 4, false),
+  2: row("HANDSHAKE", "the handshake failed", "session", "later", 3),
+  3: row("PROTOCOL", "something sent was not valid", "session", "changed", 1),
+  4: row("REFUSED", "refused", "request", "changed", 3),
+  5: row("LIMIT", "a limit is reached", "request", "later", 5),
+  6: row("LOG", "the two sides disagree about the log", "request", "changed", 6),
+  7: row("RELAY", "the relay cannot do that now", "request", "later", 4),
+  8: row("SEAL", "an entry cannot be opened or sealed", "request", "changed", 7, false),
+};
+
+const inNoClass: ErrorRow = row("UNKNOWN", "an unknown error", "session", "later", 1);
+
+/** The row of a code, of its class where this version does not know it, or of an unknown error. */
 export function errorRow(code: ErrorCode | number): ErrorRow {
-  const known = errorTable[code as KnownCode];
-  if (known !== undefined) return known;
-  const ofClass = Object.keys(errorTable)
-    .map(Number)
-    .find((other) => Math.floor(other / 100) === Math.floor(code / 100));
-  return errorTable[(ofClass ?? ErrorCode.INTERNAL) as KnownCode];
+  return errorTable[code as KnownCode] ?? classTable[Math.floor(code / 100)] ?? inNoClass;
 }
 
 /** The WebSocket close code of an error: inside the range kept for applications. */
 export function closeCodeOf(code: ErrorCode): number {
-  return 4000 + code;
+  return 4000 + (isInRange(code) ? code : ErrorCode.INTERNAL);
 }
 
-/** The error of a WebSocket close code; undefined where it is none of ours. */
+/**
+ * The error of a WebSocket close code; undefined where it is none of ours, or
+ * one that no side tells the other.
+ */
 export function errorOfCloseCode(closeCode: number): ErrorCode | undefined {
   const code = closeCode - 4000;
-  return code >= 100 && code < 1000 ? (code as ErrorCode) : undefined;
+  return isInRange(code) && errorRow(code).sent ? code : undefined;
+}
+
+/** Whether a number can be a code at all: three digits, so that a close code can carry it. */
+function isInRange(code: number): boolean {
+  return Number.isInteger(code) && code >= 100 && code < 1000;
 }
 
 /** What may go with an error. */
@@ -140,7 +158,10 @@ export class SyncError extends Error {
   readonly retryAfterMs: number;
 
   constructor(code: ErrorCode, options: SyncErrorOptions = {}) {
-    super(errorRow(code).message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(
+      errorRow(code).message,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.code = code;
     this.hint = options.hint;
     this.detail = options.detail;
@@ -153,18 +174,35 @@ export class SyncError extends Error {
   }
 }
 
-/** The message that tells an error: its code, the table's sentence, its details. Nothing of its cause. */
+/**
+ * The message that tells an error: its code, the table's sentence, its details.
+ * Nothing of its cause. What is never sent becomes INTERNAL.
+ */
 export function errorMessageOf(error: SyncError): ErrorMessage {
+  const known = error.code !== ErrorCode.UNSPECIFIED && errorRow(error.code).sent;
+  const code = known ? error.code : ErrorCode.INTERNAL;
   return create(ErrorSchema, {
-    code: error.code,
-    message: errorRow(error.code).message,
-    retryAfterMs: error.retryAfterMs,
-    ...(error.detail === undefined ? {} : { detail: error.detail }),
+    code,
+    message: errorRow(code).message,
+    retryAfterMs: wholeMs(error.retryAfterMs),
+    ...(error.detail === undefined || !known ? {} : { detail: error.detail }),
   });
 }
 
-/** The error that a message tells. The peer's sentence is not shown: the table has one per code. */
+/** A time as the schema holds it: whole, and never shorter than it was. */
+function wholeMs(ms: number): number {
+  return ms > 0 ? Math.min(Math.ceil(ms), 0xffff_ffff) : 0;
+}
+
+/**
+ * The error that a message tells. The peer's sentence is not shown: the table has
+ * one per code. A code that nobody may send is ENVELOPE_INVALID, so that no
+ * relay's word passes for what only a device can find.
+ */
 export function errorOfMessage(message: ErrorMessage): SyncError {
+  if (message.code === ErrorCode.UNSPECIFIED || !errorRow(message.code).sent) {
+    return new SyncError(ErrorCode.ENVELOPE_INVALID);
+  }
   return new SyncError(message.code, {
     retryAfterMs: message.retryAfterMs,
     ...(message.detail.case === undefined ? {} : { detail: message.detail }),
