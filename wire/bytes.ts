@@ -79,7 +79,11 @@ export function fromHex(text: string): Uint8Array {
 }
 
 const utf8Encoder = new TextEncoder();
-const utf8Decoder = new TextDecoder("utf-8", { fatal: true });
+const utf8Decoder = new TextDecoder("utf-8", {
+  fatal: true,
+  // Without it a leading byte order mark would vanish, and two byte strings read as one text.
+  ignoreBOM: true,
+});
 
 /** The UTF-8 bytes of a text. */
 export function utf8(text: string): Uint8Array {
@@ -95,8 +99,12 @@ export function fromUtf8(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** An unsigned 64-bit number, big-endian: the form in which numbers are hashed and authenticated. */
+/**
+ * An unsigned 64-bit number, big-endian: the form in which numbers are hashed and
+ * authenticated. Refuses what two numbers could share a form with.
+ */
 export function u64be(value: number): Uint8Array {
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError("not an unsigned integer");
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
   return bytes;

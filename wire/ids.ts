@@ -32,6 +32,8 @@ export function idText(id: Uint8Array): string {
 
 /** Reads an id of a known length from its text; undefined where it is none. */
 export function parseId(text: string, length: number): Uint8Array | undefined {
+  // Four characters hold three bytes: what is longer or shorter is not read at all.
+  if (text.length !== Math.ceil((length * 4) / 3)) return undefined;
   const bytes = fromBase64url(text);
   return bytes?.byteLength === length ? bytes : undefined;
 }
