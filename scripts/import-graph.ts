@@ -68,7 +68,7 @@ const rules: readonly Rule[] = [
     why: "an application does not carry a relay",
   },
   {
-    from: /^(wire\/|server\/(session|group-log|fan-out|mailboxes)\.ts$)/,
+    from: /^(wire\/|server\/(session|group-log|group-state|fan-out|mailboxes|requests|admission|rate-limit)\.ts$)/,
     never: isNode,
     types: false,
     why: "pure code gets bytes, time and entropy as arguments",

@@ -86,9 +86,16 @@ const upFrom = (file: string): string =>
     .map(() => "..")
     .join("/");
 
-const pureServerFiles = ["session", "group-log", "fan-out", "mailboxes"].map(
-  (name) => `server/${name}.ts`,
-);
+const pureServerFiles = [
+  "session",
+  "group-log",
+  "group-state",
+  "fan-out",
+  "mailboxes",
+  "requests",
+  "admission",
+  "rate-limit",
+].map((name) => `server/${name}.ts`);
 
 const cases: readonly Case[] = [
   // gen <- wire
