@@ -63,16 +63,19 @@ export class Part {
   }
 }
 
+/** A role to start, with options for its Node where it needs any. */
+export type PartName = string | { readonly name: string; readonly nodeOptions: readonly string[] };
+
 /** Starts parts, hands them over, and ends them all whatever happens. */
-export async function withParts<Result>(
-  names: readonly (string | { readonly name: string; readonly nodeOptions: readonly string[] })[],
-  work: (...parts: Part[]) => Promise<Result>,
+export async function withParts<const Names extends readonly PartName[], Result>(
+  names: Names,
+  work: (...parts: { [At in keyof Names]: Part }) => Promise<Result>,
 ): Promise<Result> {
   const parts = names.map((name) =>
     typeof name === "string" ? Part.start(name) : Part.start(name.name, name.nodeOptions),
   );
   try {
-    return await work(...parts);
+    return await work(...(parts as { [At in keyof Names]: Part }));
   } finally {
     await Promise.all(parts.map((part) => part.stop()));
   }

@@ -172,7 +172,9 @@ export class FrameSocket {
       if (opcode === opcodeBinary) this.onMessage(payload);
       else if (opcode === opcodePing) this.#pong(payload);
       else if (opcode === opcodeClose) {
-        this.onClose(`${length >= 2 ? payload.readUInt16BE(0) : ""} ${payload.toString("utf8", 2)}`);
+        this.onClose(
+          `${length >= 2 ? payload.readUInt16BE(0) : ""} ${payload.toString("utf8", 2)}`,
+        );
       }
     }
     const rest = input.subarray(offset);

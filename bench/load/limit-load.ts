@@ -86,9 +86,8 @@ class LimitClient {
 
 interface PushArgs {
   readonly port: number;
-  readonly sealed: boolean;
-  /** Whether each message is an echo of a push, or a list of acknowledged requests. */
-  readonly echo: boolean;
+  /** What answers: an echo in the clear, a sealed echo, or a relay with lists of requests. */
+  readonly answers: "bare echo" | "sealed echo" | "acknowledgements";
   readonly clients: number;
   readonly outstanding: number;
   readonly payloadBytes: number;
@@ -100,14 +99,20 @@ interface PushArgs {
 async function pushes(args: PushArgs): Promise<{ perSecond: number }> {
   const clients = await Promise.all(
     Array.from({ length: args.clients }, (_, client) =>
-      LimitClient.connect({ ...args, client, group: client }),
+      LimitClient.connect({
+        port: args.port,
+        client,
+        group: client,
+        sealed: args.answers !== "bare echo",
+        payloadBytes: args.payloadBytes,
+      }),
     ),
   );
   const throughput = new Throughput(args.warmup, args.measured);
   let request = 0;
   for (const client of clients) {
     client.onMessage = (message) => {
-      const answered = args.echo ? 1 : (message.byteLength - 1) / 4;
+      const answered = args.answers !== "acknowledgements" ? 1 : (message.byteLength - 1) / 4;
       throughput.count(answered);
       for (let i = 0; i < answered; i++) client.push(request++ >>> 0);
     };

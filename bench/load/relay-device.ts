@@ -1,0 +1,288 @@
+/**
+ * A device as a load generator plays it: the real protocol from the handshake
+ * to the last envelope, but with everything that can be made before the clock
+ * starts made before it. Headers, links and envelopes are real; signatures and
+ * bodies are random bytes, which a relay cannot tell from real ones.
+ */
+import { randomBytes } from "node:crypto";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { BlobHeaderSchema } from "../../gen/syncrelay/sync/v1/log_pb.ts";
+import {
+  type ChangeMembership,
+  ChangeMembershipSchema,
+  ControlBlobSchema,
+  ControlClearSchema,
+} from "../../gen/syncrelay/sync/v1/membership_pb.ts";
+import { HelloSchema, MemberRole } from "../../gen/syncrelay/sync/v1/session_pb.ts";
+import { Handshake, type KeyPair, keyPairOf, type Transport } from "../../wire/channel.ts";
+import {
+  decodeEnvelopes,
+  type Envelope,
+  type EnvelopeBody,
+  encodeEnvelope,
+} from "../../wire/envelope.ts";
+import { type BlobParts, encodePush } from "../../wire/hot-encoders.ts";
+import { blobLink, groupIdBytes, zeroLink } from "../../wire/ids.ts";
+import { noisePlaintextBytesMax, noiseTagBytes } from "../../wire/limits.ts";
+import { prologue, protocolVersions, subprotocol } from "../../wire/protocol.ts";
+import { openRecord, sealRecord } from "../../wire/records.ts";
+import { FrameSocket } from "./frame-socket.ts";
+
+const recordBytesBound = 64 * 1024 * 1024;
+
+/** Where a relay listens. */
+export interface RelayPlace {
+  readonly port: number;
+}
+
+/** A session of a device. */
+export class RelayDevice {
+  readonly #socket: FrameSocket;
+  readonly #transport: Transport;
+  #lastRequest = 0;
+  /** Called with each record's plaintext: whole size-delimited envelopes. */
+  onRecord: (plaintext: Uint8Array) => void = () => undefined;
+
+  private constructor(socket: FrameSocket, transport: Transport) {
+    this.#socket = socket;
+    this.#transport = transport;
+    socket.onMessage = (record) => {
+      this.onRecord(openRecord(this.#transport, record, recordBytesBound));
+    };
+    // What answers caused goes out together, like a device's that empties its queue.
+    socket.onDrained = () => socket.flush();
+    socket.onClose = (reason) => {
+      throw new Error(`the relay closed the connection: ${reason}`);
+    };
+  }
+
+  /** Connects, shakes hands, and waits for the welcome. */
+  static async connect(
+    relay: RelayPlace,
+    keys: KeyPair,
+    groupId: Uint8Array | undefined,
+  ): Promise<RelayDevice> {
+    const socket = await FrameSocket.connect(relay.port, "/v1/sync", subprotocol);
+    const handshake = new Handshake({ role: "initiator", keyPair: keys, prologue });
+    const answer = nextMessage(socket);
+    socket.send(handshake.write(new Uint8Array(0)));
+    handshake.read(await answer);
+    const hello = create(HelloSchema, {
+      versions: protocolVersions,
+      client: "bench",
+      ...(groupId === undefined ? {} : { groupId }),
+    });
+    const welcome = nextMessage(socket);
+    socket.send(handshake.write(toBinary(HelloSchema, hello)));
+    const transport = handshake.finish();
+    const [first] = decodeEnvelopes(
+      openRecord(transport, await welcome, recordBytesBound),
+      recordBytesBound,
+    );
+    if (first?.body.case !== "welcome") throw unexpected(first);
+    return new RelayDevice(socket, transport);
+  }
+
+  /** The next request id. */
+  nextRequest(): number {
+    this.#lastRequest += 1;
+    return this.#lastRequest;
+  }
+
+  /** Sends a request and waits for its answer, of any kind but `error`. For what is not measured. */
+  ask(body: EnvelopeBody): Promise<Envelope> {
+    const requestId = this.nextRequest();
+    return new Promise((resolve, reject) => {
+      const before = this.onRecord;
+      this.onRecord = (plaintext) => {
+        for (const envelope of decodeEnvelopes(plaintext, recordBytesBound)) {
+          if (envelope.requestId !== BigInt(requestId)) continue;
+          this.onRecord = before;
+          if (envelope.body.case === "error") reject(unexpected(envelope));
+          else resolve(envelope);
+        }
+      };
+      this.send(encodeEnvelope(requestId, body));
+      this.flush();
+    });
+  }
+
+  /** Adds a record with this plaintext; `flush` sends it. */
+  send(plaintext: Uint8Array): void {
+    if (plaintext.byteLength > noisePlaintextBytesMax) {
+      const record = sealRecord(this.#transport, plaintext);
+      this.#socket.frame(record.byteLength, (output, offset) => output.set(record, offset));
+      return;
+    }
+    this.#socket.frame(plaintext.byteLength + noiseTagBytes, (output, offset) => {
+      this.#transport.encryptInto(plaintext, output, offset);
+    });
+  }
+
+  flush(): void {
+    this.#socket.flush();
+  }
+
+  /** Stops reading, for good. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+function nextMessage(socket: FrameSocket): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    socket.onClose = (reason) => reject(new Error(`the relay closed the connection: ${reason}`));
+    socket.onMessage = (message) => {
+      socket.onMessage = () => undefined;
+      resolve(new Uint8Array(message));
+    };
+  });
+}
+
+/** An answer nobody asked for, or a refusal: the benchmark is wrong, or the relay. */
+export function unexpected(envelope: Envelope | undefined): Error {
+  const { body } = envelope ?? {};
+  const what =
+    body?.case === "error" ? `error ${body.value.code}: ${body.value.message}` : body?.case;
+  return new Error(`the relay answered ${what ?? "nothing"}`);
+}
+
+/** A device's keys, fresh. */
+export function freshKeys(): KeyPair {
+  return keyPairOf(randomBytes(32));
+}
+
+/** Founds a group of these devices, the first of which asks. The relay must let anybody. */
+export async function foundGroup(
+  relay: RelayPlace,
+  members: readonly KeyPair[],
+): Promise<Uint8Array> {
+  const [founder] = members;
+  if (founder === undefined) throw new RangeError("a group has a founder");
+  const groupId = new Uint8Array(randomBytes(groupIdBytes));
+  const lobby = await RelayDevice.connect(relay, founder, undefined);
+  const answer = await lobby.ask({
+    case: "changeMembership",
+    value: foundingChange(groupId, founder, members),
+  });
+  if (answer.body.case !== "membershipAck") throw unexpected(answer);
+  lobby.close();
+  return groupId;
+}
+
+function foundingChange(
+  groupId: Uint8Array,
+  founder: KeyPair,
+  members: readonly KeyPair[],
+): ChangeMembership {
+  // What only devices read is noise of a plausible size.
+  const controlBlob = create(ControlBlobSchema, {
+    author: founder.publicKey,
+    clear: toBinary(
+      ControlClearSchema,
+      create(ControlClearSchema, {
+        epoch: 1n,
+        previousHead: zeroLink,
+        wraps: members.map((member) => ({
+          deviceId: member.publicKey,
+          sealed: randomBytes(1_192),
+        })),
+        keyCheck: randomBytes(32),
+      }),
+    ),
+    sealedStatement: randomBytes(512),
+    signature: randomBytes(64),
+  });
+  return create(ChangeMembershipSchema, {
+    expected: { count: 0n, head: zeroLink },
+    controlBlob: toBinary(ControlBlobSchema, controlBlob),
+    members: members.map((member) => ({
+      deviceId: member.publicKey,
+      role: MemberRole.DEVICE,
+    })),
+    epoch: 1n,
+    groupId,
+  });
+}
+
+/** Makes one sender's chain, blob after blob. */
+export class ChainMaker {
+  readonly #groupId: Uint8Array;
+  readonly #sender: Uint8Array;
+  readonly #bodyBytes: number;
+  #seq = 0;
+  #link: Uint8Array = zeroLink;
+
+  constructor(groupId: Uint8Array, sender: Uint8Array, bodyBytes: number) {
+    this.#groupId = groupId;
+    this.#sender = sender;
+    this.#bodyBytes = bodyBytes;
+  }
+
+  /** The next blob. */
+  next(): BlobParts {
+    this.#seq += 1;
+    const blobId = randomBytes(16);
+    const header = toBinary(
+      BlobHeaderSchema,
+      create(BlobHeaderSchema, {
+        seq: BigInt(this.#seq),
+        previousLink: this.#link,
+        entryHash: randomBytes(32),
+      }),
+    );
+    this.#link = blobLink(this.#groupId, this.#sender, blobId, header);
+    return {
+      blobId,
+      header,
+      signature: randomBytes(64),
+      epoch: 1,
+      body: randomBytes(this.#bodyBytes),
+    };
+  }
+}
+
+/** Pushes made beforehand, end to end in one buffer. */
+export class PushSupply {
+  readonly #bytes: Uint8Array;
+  readonly #ends: Float64Array;
+  #next = 0;
+
+  /** `pushes` of `blobs` each, with request ids from `firstRequest`. */
+  constructor(chain: ChainMaker, pushes: number, blobs: number, firstRequest: number) {
+    this.#ends = new Float64Array(pushes);
+    let bytes = new Uint8Array(0);
+    let end = 0;
+    for (let i = 0; i < pushes; i++) {
+      const parts = Array.from({ length: blobs }, () => chain.next());
+      const push = encodePush(firstRequest + i, parts, false);
+      if (end + push.byteLength > bytes.byteLength) {
+        // All pushes are about as long as the first; later request ids and seqs take a few bytes more.
+        const grown = new Uint8Array(end + (push.byteLength + 8) * (pushes - i));
+        grown.set(bytes.subarray(0, end));
+        bytes = grown;
+      }
+      bytes.set(push, end);
+      end += push.byteLength;
+      this.#ends[i] = end;
+    }
+    this.#bytes = bytes;
+  }
+
+  get left(): number {
+    return this.#ends.length - this.#next;
+  }
+
+  /** The next push, size-delimited; undefined when none is left. */
+  take(): Uint8Array | undefined {
+    if (this.left === 0) return undefined;
+    const start = this.#next === 0 ? 0 : (this.#ends[this.#next - 1] as number);
+    const end = this.#ends[this.#next] as number;
+    this.#next += 1;
+    return this.#bytes.subarray(start, end);
+  }
+}

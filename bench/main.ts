@@ -1,0 +1,73 @@
+/**
+ * Measures the relay against the limits of its kind.
+ *
+ *     npm run bench                      every question
+ *     npm run bench -- push catch-up     only these
+ *     npm run bench -- --json            for machines: an array of results
+ *     npm run bench -- --runs 5          repetitions of each side; 3 where not said
+ *     npm run bench -- push --profile DIR     leaves a profile of the relay's process in DIR
+ *
+ * Figures are shares of a limit measured in the same run on the same machine:
+ * absolute ones drift. The table goes to standard output, all else to standard
+ * error.
+ */
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { build } from "./harness/build.ts";
+import { describeMachine } from "./harness/machine.ts";
+import type { Question, Result } from "./harness/measure.ts";
+import { formatResults } from "./harness/table.ts";
+import { limits } from "./questions/limits.ts";
+import { push, pushCoalesced } from "./questions/push.ts";
+
+const questions: readonly Question[] = [limits, push, pushCoalesced];
+
+function usage(problem: string): number {
+  const names = questions.map(({ name, what }) => `  ${name.padEnd(16)} ${what}`).join("\n");
+  process.stderr.write(`bench: ${problem}; there are\n${names}\n`);
+  return 2;
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      json: { type: "boolean", default: false },
+      runs: { type: "string", default: "3" },
+      profile: { type: "string" },
+    },
+  });
+  const unknown = positionals.filter((name) => !questions.some((known) => known.name === name));
+  if (unknown.length > 0) return usage(`no question is called ${unknown.join(", ")}`);
+  const repetitions = Number(values.runs);
+  if (!Number.isInteger(repetitions) || repetitions < 1) return usage("--runs takes a number");
+  const asked = questions.filter(
+    ({ name }) => positionals.length === 0 || positionals.includes(name),
+  );
+  build();
+  const machine = await describeMachine();
+  const results: Result[] = [];
+  for (const question of asked) {
+    const settings = {
+      repetitions,
+      relayOptions:
+        values.profile === undefined
+          ? []
+          : ["--cpu-prof", `--cpu-prof-dir=${resolve(values.profile)}`],
+      progress: (text: string) => process.stderr.write(`${question.name}: ${text}\n`),
+    };
+    results.push(...(await question.ask(settings)));
+  }
+  process.stdout.write(
+    values.json
+      ? `${JSON.stringify(
+          results.map((result) => ({ ...result, machine })),
+          (_, value: unknown) => (value === undefined ? null : value),
+          2,
+        )}\n`
+      : formatResults(machine, results),
+  );
+  return 0;
+}
+
+process.exitCode = await main();
