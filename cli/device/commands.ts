@@ -1,0 +1,226 @@
+/** `sync-cli`: being a device. Declares the commands; each is carried out in its own file. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import { softwareVersion } from "../../wire/protocol.ts";
+import { exitCodesHelp, usageError } from "../exit-codes.ts";
+import type { Context } from "../program.ts";
+import { defaultStateFolder } from "./device.ts";
+import { createPairing, init, joinPairing } from "./pair.ts";
+import { type PullCommandOptions, pull, type WatchCommandOptions, watch } from "./pull.ts";
+import { type PushCommandOptions, push, remove } from "./push.ts";
+import { devices, status } from "./report.ts";
+
+/** What every command takes. */
+interface Common {
+  readonly state?: string;
+}
+
+/** Declares the commands of `sync-cli`. */
+export function deviceProgram(context: Context): Command {
+  const withState = <T extends Common>(options: T): T & { readonly state: string } => ({
+    ...options,
+    state: options.state ?? defaultStateFolder(context.world.env),
+  });
+  const program = new Command("sync-cli")
+    .description("A device that syncs through a relay which cannot read what it passes on.")
+    .version(softwareVersion, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .addHelpText("after", programHelp);
+
+  const command = (words: string, description: string, help: string): Command =>
+    program
+      .command(words)
+      .description(description)
+      .addOption(
+        new Option(
+          "--state <dir>",
+          "the folder of this device's state (default: $XDG_STATE_HOME/sync-cli)",
+        ),
+      )
+      .addOption(new Option("--json", "print JSON objects, one a line, errors too"))
+      .helpOption("-h, --help", "print this help")
+      .addHelpText("after", help);
+
+  command("init", "make this device and found a group with it", initHelp)
+    .requiredOption("--relay <address>", "the relay's address, as `sync-relay address` prints it")
+    .option("--name <name>", "what the other devices call this one (default: the host's name)")
+    .option("--invite <code>", "a group invite, where the relay asks for one")
+    .action((options: Common & { relay: string; name?: string; invite?: string }) =>
+      init(context, withState(options)),
+    );
+
+  command("pair", "add a device to the group, or join one", pairHelp)
+    .addOption(
+      new Option("--create", "show a code, and wait for the device that has it").conflicts("join"),
+    )
+    .option("--join <code|link>", "join the group of the device that shows it")
+    .option("--relay <address>", "the relay's address; needed with a code, not with a link")
+    .option("--name <name>", "what the other devices call this one (default: the host's name)")
+    .option("--yes", "with --create: admit whoever has the code, without asking")
+    .action(
+      (
+        options: Common & {
+          create?: true;
+          join?: string;
+          relay?: string;
+          name?: string;
+          yes?: true;
+        },
+      ) => {
+        const { join, create } = options;
+        if (join !== undefined) {
+          if (options.yes === true)
+            throw usageError("--yes goes with --create", "see: sync-cli pair --help");
+          return joinPairing(context, withState({ ...options, join }));
+        }
+        if (create !== true) {
+          throw usageError("either --create or --join CODE", "see: sync-cli pair --help");
+        }
+        if (options.relay !== undefined || options.name !== undefined) {
+          throw usageError("--relay and --name go with --join", "see: sync-cli pair --help");
+        }
+        return createPairing(context, withState({ ...options, yes: options.yes === true }));
+      },
+    );
+
+  command("push", "send files, or bytes from standard input", pushHelp)
+    .argument("<file...>", "files, folders with -r, or - for standard input")
+    .option("-r, --recursive", "send folders with all they hold")
+    .option("--base <dir>", "send paths relative to this folder (default: the current one)")
+    .option("--raw", "send the bytes alone, without the file's path")
+    .option("--content-type <type>", "what raw bytes are (default: by the file's name)")
+    .addOption(
+      new Option("--ttl <seconds>", "let the relay drop it after so long").argParser(wholeNumber),
+    )
+    .option(
+      "--queue",
+      "end once it is safe on this device; it goes out when the relay is next reached",
+    )
+    .action((files: string[], options: Common & Omit<PushCommandOptions, "state">) =>
+      push(context, files, withState(options)),
+    );
+
+  command("pull", "receive what is new, and end", pullHelp)
+    .option("--out <dir>", "put files into this folder")
+    .addOption(
+      new Option("--after <cursor>", "read again from after this cursor; moves nothing").argParser(
+        wholeNumber,
+      ),
+    )
+    .option("--others", "leave out what this device pushed itself")
+    .action((options: Common & Omit<PullCommandOptions, "state">) =>
+      pull(context, withState(options)),
+    );
+
+  command("watch", "receive what is new as it comes, until stopped", watchHelp)
+    .option("--out <dir>", "put files into this folder")
+    .option("--others", "leave out what this device pushed itself")
+    .option(
+      "--push <path...>",
+      "send these files and folders at the same time; - reads paths from standard input",
+    )
+    .option("--base <dir>", "send paths relative to this folder (default: the current one)")
+    .action((options: Common & Omit<WatchCommandOptions, "state">) =>
+      watch(context, withState(options)),
+    );
+
+  command("status", "say where this device stands", statusHelp).action((options: Common) =>
+    status(context, withState(options)),
+  );
+
+  command("devices", "list the devices of the group", devicesHelp).action((options: Common) =>
+    devices(context, withState(options)),
+  );
+
+  command("delete", "delete entries from the relay", deleteHelp)
+    .argument("<blob-id...>", "blob ids, as push and pull print them with --json")
+    .option("--force", "at once; only entries that this device pushed itself")
+    .action((blobIds: string[], options: Common & { force?: boolean }) =>
+      remove(context, blobIds, withState(options)),
+    );
+
+  return program;
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) {
+    throw new InvalidArgumentError("it must be a whole number from 0");
+  }
+  return value;
+}
+
+const programHelp = `
+Examples:
+  sync-cli init --relay 'ws://127.0.0.1:8080/#KEY' --name laptop --invite CODE
+  sync-cli pair --create
+  sync-cli pair --join CODE --relay 'ws://127.0.0.1:8080/#KEY' --name phone
+  sync-cli push notes.txt
+  sync-cli pull --out received
+
+With --json, stdout holds one JSON object a line, each with its kind under "event". A command that
+fails prints {"event":"error","error":{"code","name","message","hint"}} as the last one; the code is
+that of the error table, 0 for what is not in it. Without --json, errors go to stderr.
+
+${exitCodesHelp}`;
+
+const initHelp = `
+Example:
+  sync-cli init --relay 'wss://sync.example.com/#KEY' --name laptop --invite CODE
+
+The part after # is the relay's key: a relay with another key is refused. Where something goes
+wrong, nothing is kept and the same command can be run again.`;
+
+const pairHelp = `
+Examples:
+  sync-cli pair --create
+  sync-cli pair --join 7K2M-9QXA-04TB-VD8E --relay 'wss://sync.example.com/#KEY' --name phone
+  sync-cli pair --join 'syncrelay:pair#…' --name phone
+
+A code works once and for ten minutes; it may be typed in any case, with or without dashes, and o
+and 0, or l, i and 1, are the same. Compare the words on both screens before saying yes.`;
+
+const pushHelp = `
+Examples:
+  sync-cli push notes.txt photo.jpg
+  sync-cli push -r documents
+  sync-cli push --base ~/documents -r ~/documents
+  date | sync-cli push -
+
+A file goes with its path below --base, or with its name alone where it lies outside; a folder
+outside --base with its own name in front. Bytes from standard input, and files with --raw, go
+without a path. Ends once the relay has everything on disk. Where that cannot be reached, what is
+queued stays queued and goes out with the next command.`;
+
+const pullHelp = `
+Examples:
+  sync-cli pull --out received
+  sync-cli pull
+  sync-cli pull --after 0 --out everything
+
+Entries come in the order of the log, so that the last change of a file wins on every device. With
+--out each is acknowledged once it is on disk; without it they are only listed, and come again.
+Bytes without a path, and files whose path leads out of the folder, are kept as CURSOR.bin. Nothing
+is ever written through a symbolic link in the folder.`;
+
+const watchHelp = `
+Examples:
+  sync-cli watch --out received
+  sync-cli watch --out received --push documents
+  inotifywait -mrq -e close_write --format %w%f notes | sync-cli watch --out . --push -
+
+Like pull, but goes on; and connects again by itself where the connection is lost. Ends with exit
+code 0 at SIGINT or SIGTERM. A file that holds what was last sent or received under its path is not
+sent again.`;
+
+const statusHelp = `
+Ends with exit code 0 also where the relay cannot be reached: the figures are this device's own.`;
+
+const devicesHelp = `
+Who is there is the relay's word; names and fingerprints come from the group itself.`;
+
+const deleteHelp = `
+Example:
+  sync-cli delete yqYqJxhH1kqk4gq0c3l0Lw
+
+The relay drops the content once every device has seen that it is deleted; with --force at once.
+Files that other devices have already received stay where they are.`;

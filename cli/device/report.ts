@@ -1,0 +1,117 @@
+/** `status` and `devices`: where this device and its group stand. */
+import type { DeviceInfo, Status, SyncClient } from "../../client/index.ts";
+import { fingerprint } from "../../wire/ids.ts";
+import { parseRelayAddress } from "../../wire/relay-address.ts";
+import { failureOf } from "../exit-codes.ts";
+import { count, formatDuration, formatTable, printable } from "../output.ts";
+import type { Context } from "../program.ts";
+import { explainDeviceError, withMember } from "./device.ts";
+import { connectionSettled } from "./waiting.ts";
+
+/** `status`: the device's own figures; the relay's where it answers. */
+export async function status(context: Context, options: { readonly state: string }): Promise<void> {
+  const { output, signal } = context;
+  await withMember(options.state, async (client) => {
+    await connectionSettled(client, signal);
+    const status = client.status();
+    output.event("status", statusFields(status), statusText(client, status));
+  });
+}
+
+/** `devices`: the group's members. */
+export async function devices(
+  context: Context,
+  options: { readonly state: string },
+): Promise<void> {
+  const { output, signal } = context;
+  await withMember(options.state, async (client) => {
+    await connectionSettled(client, signal);
+    const all = client.devices();
+    for (const device of all) output.event("device", { ...device });
+    if (!output.json) output.event("devices", {}, devicesText(all));
+  });
+}
+
+function statusFields(status: Status): Record<string, unknown> {
+  const { connection, pushHeld, ...figures } = status;
+  return {
+    ...figures,
+    connection: connection.state,
+    ...("error" in connection ? { error: errorFields(connection.error) } : {}),
+    ...(pushHeld === undefined ? {} : { pushHeld: errorFields(pushHeld) }),
+  };
+}
+
+function errorFields(error: Error): Record<string, unknown> {
+  const { code, name, message } = failureOf(explainDeviceError(error));
+  return { code, name, message };
+}
+
+function statusText(client: SyncClient, status: Status): string {
+  const own = client.devices().find((device) => device.self);
+  const rows: [string, string][] = [
+    ["device", `${printable(status.name)}${own === undefined ? "" : `, ${own.fingerprint}`}`],
+    ["group", `${status.groupId ?? "none"}, ${count(status.devices, "device")}`],
+    ["relay", relayText(status.relay)],
+    ["connection", connectionText(status)],
+    ["queued", queuedText(status)],
+    ["received", receivedText(status)],
+  ];
+  if (status.membership !== "member") rows.push(["membership", status.membership]);
+  if (status.refused > 0) {
+    rows.push([
+      "refused",
+      `${count(status.refused, "entry", "entries")}: altered, or behind an altered one`,
+    ]);
+  }
+  rows.push(["in sync", status.inSync ? "yes" : "no"]);
+  return formatTable(rows);
+}
+
+function relayText(address: string | undefined): string {
+  if (address === undefined) return "none";
+  const { relayKey, url } = parseRelayAddress(address);
+  return `${new URL(url).origin.replace(/^null$/, url)}, ${fingerprint(relayKey)}`;
+}
+
+function connectionText({ connection }: Status): string {
+  if (connection.state === "waiting" || connection.state === "stopped") {
+    const { message } = failureOf(explainDeviceError(connection.error));
+    return connection.state === "waiting" ? `not now: ${message}` : `stopped: ${message}`;
+  }
+  return connection.state;
+}
+
+function queuedText({ queued, pushHeld }: Status): string {
+  if (queued === 0) return "nothing";
+  const why = pushHeld === undefined ? "" : `, held: ${failureOf(pushHeld).message}`;
+  return `${count(queued, "entry", "entries")} not yet on the relay${why}`;
+}
+
+function receivedText({ readCursor, appliedCursor, head, unacknowledged }: Status): string {
+  const of = head === undefined ? "" : ` of ${head}`;
+  const waiting =
+    unacknowledged === 0 ? "" : `, ${count(unacknowledged, "entry", "entries")} to apply`;
+  return `read up to ${readCursor}${of}, applied up to ${appliedCursor}${waiting}`;
+}
+
+function devicesText(devices: readonly DeviceInfo[]): string {
+  const nowMs = Date.now();
+  return formatTable([
+    ["NAME", "FINGERPRINT", "PRESENCE", "DEVICE"],
+    ...devices.map((device) => [
+      `${printable(device.name)}${device.self ? " (this one)" : ""}`,
+      device.fingerprint,
+      presenceText(device, nowMs),
+      device.deviceId,
+    ]),
+  ]);
+}
+
+function presenceText(device: DeviceInfo, nowMs: number): string {
+  if (device.role === "paper") return "recovery phrase";
+  const { presence, lastSeenMs } = device;
+  if (presence !== "offline" || lastSeenMs === undefined || lastSeenMs === 0) return presence;
+  // By the relay's clock, which may be ahead of this one.
+  return `${presence}, seen ${formatDuration(Math.max(0, nowMs - lastSeenMs))} ago`;
+}
