@@ -1,0 +1,308 @@
+/**
+ * The store in one SQLite file: a connection that writes, in WAL with
+ * `synchronous=FULL`, and one that reads beside it.
+ *
+ *   commit  → sqlite-commit.ts packs the batch → one statement → on disk
+ *   read…   → sqlite-reads.ts: a statement each → rows of the contract
+ */
+import { join } from "node:path";
+import type {
+  BlobRow,
+  CommitBatch,
+  ControlRow,
+  DeviceGroup,
+  DeviceRow,
+  InviteRow,
+  LoadedGroup,
+  PageBounds,
+  SenderPlace,
+  Store,
+  StoreTotals,
+} from "./contract.ts";
+import { type FolderLock, lockFolder } from "./folder-lock.ts";
+import { migrate, migrationsFolder } from "./migrate.ts";
+import { createFile, createFolder, fileBytes } from "./private-files.ts";
+import { commitSetup, commitStatement, commitValues } from "./sqlite-commit.ts";
+import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
+import * as reads from "./sqlite-reads.ts";
+import { storeError } from "./store-errors.ts";
+
+export interface SqliteStoreOptions {
+  /** The data folder; made where there is none. One process at a time uses it. */
+  readonly folder: string;
+  /** Where migrations lie; for tests. */
+  readonly migrations?: URL;
+  /**
+   * The write-ahead log is brought back to nothing when it has grown beyond this, in bytes, even if
+   * readers have to wait for that.
+   */
+  readonly walBytesMax?: number;
+}
+
+export interface SqliteStore extends Store {
+  /** The copy that was made of the store before it was migrated at this opening. */
+  readonly copyBeforeMigration: string | undefined;
+}
+
+/** The database's name in the data folder. */
+export const databaseName = "relay.db";
+
+const walBytesMaxDefault = 64 * 1024 * 1024;
+
+/**
+ * Pages in the write-ahead log before a commit moves them into the database:
+ * 16 MiB. The library's 1,000 would do that, with two more syncs, four times as
+ * often, for pages that the next commits write again anyway.
+ */
+const checkpointPages = 4_000;
+
+/** Devices whose written witness is remembered. */
+const witnessesRemembered = 10_000;
+
+/** Opens the store of a folder, or makes it. */
+export async function openSqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
+  await createFolder(options.folder);
+  const lock = await lockFolder(options.folder);
+  const opened: SqliteConnection[] = [];
+  try {
+    const path = join(options.folder, databaseName);
+    await createFile(path);
+    const writer = await SqliteConnection.open(path);
+    opened.push(writer);
+    // auto_vacuum counts only before the first page is written, which journal_mode does.
+    await writer.exec(`
+      PRAGMA busy_timeout = 250;
+      PRAGMA auto_vacuum = INCREMENTAL;
+      PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = FULL;
+      PRAGMA fullfsync = ON;
+      PRAGMA checkpoint_fullfsync = ON;
+      PRAGMA foreign_keys = OFF;
+      PRAGMA temp_store = MEMORY;
+      PRAGMA wal_autocheckpoint = ${checkpointPages};
+      PRAGMA journal_size_limit = ${checkpointPages * 4096};
+    `);
+    const copy = await migrate(writer, path, options.migrations ?? migrationsFolder);
+    await writer.exec(commitSetup);
+    const reader = await SqliteConnection.open(path);
+    opened.push(reader);
+    await reader.exec("PRAGMA busy_timeout = 250; PRAGMA query_only = ON");
+    const [relay] = await reader.query<reads.RelayColumns>(reads.relaySql);
+    if (relay === undefined) throw new Error("the store has lost the row of its counters");
+    return new OpenSqliteStore({
+      path,
+      lock,
+      writer,
+      reader,
+      commit: await writer.prepare(commitStatement),
+      reads: await prepareReads(reader),
+      relay,
+      copyBeforeMigration: copy,
+      walBytesMax: options.walBytesMax ?? walBytesMaxDefault,
+    });
+  } catch (error) {
+    for (const connection of opened.reverse()) await connection.close();
+    await lock.release();
+    throw storeError(error);
+  }
+}
+
+type Reads = Awaited<ReturnType<typeof prepareReads>>;
+
+async function prepareReads(reader: SqliteConnection): Promise<{
+  readonly loadGroup: SqlStatement;
+  readonly groupsOfDevice: SqlStatement;
+  readonly readBlobs: SqlStatement;
+  readonly linkAt: SqlStatement;
+  readonly senderPlaces: SqlStatement;
+  readonly readControl: SqlStatement;
+  readonly controlByHead: SqlStatement;
+  readonly findInvite: SqlStatement;
+  readonly relay: SqlStatement;
+}> {
+  return {
+    loadGroup: await reader.prepare(reads.loadGroupSql),
+    groupsOfDevice: await reader.prepare(reads.groupsOfDeviceSql),
+    readBlobs: await reader.prepare(reads.readBlobsSql),
+    linkAt: await reader.prepare(reads.linkAtSql),
+    senderPlaces: await reader.prepare(reads.senderPlacesSql),
+    readControl: await reader.prepare(reads.readControlSql),
+    controlByHead: await reader.prepare(reads.controlByHeadSql),
+    findInvite: await reader.prepare(reads.findInviteSql),
+    relay: await reader.prepare(reads.relaySql),
+  };
+}
+
+interface Parts {
+  readonly path: string;
+  readonly lock: FolderLock;
+  readonly writer: SqliteConnection;
+  readonly reader: SqliteConnection;
+  readonly commit: SqlStatement;
+  readonly reads: Reads;
+  readonly relay: reads.RelayColumns;
+  readonly copyBeforeMigration: string | undefined;
+  readonly walBytesMax: number;
+}
+
+class OpenSqliteStore implements SqliteStore {
+  readonly opened: Store["opened"];
+  readonly copyBeforeMigration: string | undefined;
+  readonly #parts: Parts;
+  readonly #reads: Reads;
+  /**
+   * The counters of the witnesses that are on disk, so that a witness is not written again with every
+   * push of its device. What is not in here is only written once more than needed.
+   */
+  readonly #witnessed = new Map<number, number>();
+  /** About the bytes committed since the size of the write-ahead log was last looked at. */
+  #bytesSinceLook = 0;
+  #walBounded: Promise<void> = Promise.resolve();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#reads = parts.reads;
+    this.copyBeforeMigration = parts.copyBeforeMigration;
+    const { relay } = parts;
+    this.opened = {
+      nextGroupKey: relay.last_group_key + 1,
+      nextDeviceKey: relay.last_device_key + 1,
+      ageS: relay.age_s,
+      bytes: relay.bytes,
+      fresh: relay.last_group_key === 0 && relay.invites_made === 0,
+    };
+  }
+
+  async commit(batch: CommitBatch): Promise<void> {
+    const witnessed = batch.devices.filter(
+      (row) => row.witnessCounter > 0 && this.#witnessed.get(row.deviceKey) !== row.witnessCounter,
+    );
+    const values = commitValues(batch, witnessed);
+    await this.#parts.commit.run(values);
+    for (const row of witnessed) this.#rememberWitness(row);
+    this.#countTowardsWal(batch, values);
+  }
+
+  async loadGroup(groupId: Uint8Array): Promise<LoadedGroup | undefined> {
+    return reads.loadedGroup(
+      groupId,
+      await this.#reads.loadGroup.all<reads.LoadGroupColumns>([groupId]),
+    );
+  }
+
+  async groupsOfDevice(deviceId: Uint8Array): Promise<readonly DeviceGroup[]> {
+    const rows = await this.#reads.groupsOfDevice.all<reads.DeviceGroupColumns>([deviceId]);
+    return rows.map(reads.deviceGroup);
+  }
+
+  async readBlobs(
+    groupKey: number,
+    after: number,
+    through: number,
+    bounds: PageBounds,
+  ): Promise<readonly BlobRow[]> {
+    const rows = await this.#reads.readBlobs.all<reads.BlobPageColumns>([
+      groupKey,
+      after,
+      through,
+      Math.max(1, bounds.rowsMax),
+      bounds.bytesMax,
+    ]);
+    return reads.blobPage(groupKey, rows[0]);
+  }
+
+  async linkAt(groupKey: number, cursor: number): Promise<Uint8Array | undefined> {
+    const rows = await this.#reads.linkAt.all<{ readonly link: Uint8Array }>([groupKey, cursor]);
+    const link = rows[0]?.link;
+    return link === undefined ? undefined : new Uint8Array(link);
+  }
+
+  async senderPlaces(
+    groupKey: number,
+    fromCursor: number,
+    downToSeq: number,
+  ): Promise<readonly SenderPlace[]> {
+    const rows = await this.#reads.senderPlaces.all<SenderPlace>([groupKey, fromCursor, downToSeq]);
+    return rows.map(reads.senderPlace);
+  }
+
+  async readControl(
+    groupKey: number,
+    after: number,
+    bytesMax: number,
+  ): Promise<readonly ControlRow[]> {
+    const rows = await this.#reads.readControl.all<reads.ControlColumns>([
+      groupKey,
+      after,
+      bytesMax,
+    ]);
+    return rows.map((row) => reads.controlRow(groupKey, row));
+  }
+
+  async controlByHead(groupKey: number, head: Uint8Array): Promise<ControlRow | undefined> {
+    const [row] = await this.#reads.controlByHead.all<reads.ControlColumns>([groupKey, head]);
+    return row === undefined ? undefined : reads.controlRow(groupKey, row);
+  }
+
+  async findInvite(inviteHash: Uint8Array): Promise<InviteRow | undefined> {
+    const [row] = await this.#reads.findInvite.all<reads.InviteColumns>([inviteHash]);
+    return row === undefined ? undefined : reads.inviteRow(inviteHash, row);
+  }
+
+  async totals(): Promise<StoreTotals> {
+    const { path } = this.#parts;
+    const [rows, database, wal, index] = await Promise.all([
+      this.#reads.relay.all<reads.RelayColumns>([]),
+      fileBytes(path),
+      fileBytes(`${path}-wal`),
+      fileBytes(`${path}-shm`),
+    ]);
+    const relay = rows[0] ?? this.#parts.relay;
+    return {
+      groups: relay.groups,
+      blobs: relay.blobs,
+      bytes: relay.bytes,
+      fileBytes: database + wal + index,
+      reclaimableBytes: relay.free_pages * relay.page_bytes,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#walBounded;
+    // The reader first: the last connection to close moves the write-ahead log into the database.
+    await this.#parts.reader.close();
+    await this.#parts.writer.close();
+    await this.#parts.lock.release();
+  }
+
+  #rememberWitness(row: DeviceRow): void {
+    if (this.#witnessed.size >= witnessesRemembered) this.#witnessed.clear();
+    this.#witnessed.set(row.deviceKey, row.witnessCounter);
+  }
+
+  #countTowardsWal(batch: CommitBatch, values: readonly unknown[]): void {
+    const bytes = values.at(-1);
+    const pages = 4 + 2 * (batch.groups.length + batch.devices.length + batch.blobs.length);
+    this.#bytesSinceLook += (bytes instanceof Uint8Array ? bytes.byteLength : 0) + pages * 4096;
+    if (this.#bytesSinceLook < this.#parts.walBytesMax) return;
+    this.#bytesSinceLook = 0;
+    // The commit that came this far is on disk and waits for none of this. A failure leaves the log
+    // as it is, and the next look tries again.
+    this.#walBounded = this.#walBounded
+      .then(async () => await this.#boundWal())
+      .catch(() => undefined);
+  }
+
+  /**
+   * Readers that follow each other without a pause can keep the write-ahead log
+   * from ever beginning anew. Where it has grown too far, they wait while it is
+   * emptied.
+   */
+  async #boundWal(): Promise<void> {
+    const { path, reader, writer, walBytesMax } = this.#parts;
+    if ((await fileBytes(`${path}-wal`)) < walBytesMax) return;
+    await reader.exclusively(async () => {
+      await writer.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    });
+  }
+}
