@@ -11,6 +11,7 @@
 import Noise, { type NoiseCurve, type NoiseKeyPair } from "noise-handshake";
 import curve from "noise-handshake/dh";
 import sodium from "sodium-universal";
+import { ErrorCode } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { copyBytes, isZero } from "./bytes.ts";
 import { SyncError } from "./errors.ts";
 import {
@@ -20,7 +21,6 @@ import {
   noisePlaintextBytesMax,
   noiseTagBytes,
 } from "./limits.ts";
-import { ErrorCode } from "../gen/syncrelay/sync/v1/error_pb.ts";
 
 /** An X25519 key pair: 32 bytes each. */
 export interface KeyPair {

@@ -108,10 +108,11 @@ export class ItemCounter {
         if (field.inside === undefined) this.#skip(wireType, end);
         else this.#walk(field.inside, this.#lengthEnd(end));
       } else if (field.packable && wireType === lengthDelimited) {
-        // At least one byte an item, so there are at most as many.
         const runEnd = this.#lengthEnd(end);
-        this.#take(runEnd - this.#offset);
-        this.#offset = runEnd;
+        while (this.#offset < runEnd) {
+          this.#take(1);
+          this.#skip(field.wireType, runEnd);
+        }
       } else {
         throw new SyncError(ErrorCode.ENVELOPE_INVALID);
       }

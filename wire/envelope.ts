@@ -6,7 +6,7 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Envelope, EnvelopeSchema } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
 import { ItemCounter } from "./envelope-shape.ts";
-import { ErrorCode, SyncError, errorMessageOf } from "./errors.ts";
+import { ErrorCode, errorMessageOf, SyncError } from "./errors.ts";
 import { recordItemsMax, sizePrefixBytesMax } from "./limits.ts";
 
 export type { Envelope };

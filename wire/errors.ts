@@ -4,8 +4,8 @@
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
-  type Error as ErrorMessage,
   ErrorCode,
+  type Error as ErrorMessage,
   ErrorSchema,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
 

@@ -33,8 +33,8 @@ export const envelopeOverheadBytes = 64 * 1024;
 export const sizePrefixBytesMax = 4;
 /**
  * Messages and list items that all envelopes of one record hold together, the
- * envelopes among them; each byte of a packed list counts as one. Two bytes can
- * ask for an item that takes 800 to decode, so a bound in bytes is not enough.
+ * envelopes among them. Two bytes can ask for an item that takes 800 to decode, so
+ * a bound in bytes is not enough.
  */
 export const recordItemsMax = 32_768;
 /** Envelopes a sender puts into one record: so many small ones stay below `recordItemsMax`. */

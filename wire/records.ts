@@ -3,8 +3,9 @@
  * Noise transport messages, each of 65,535 bytes but the last; their plaintexts,
  * joined, are whole size-delimited envelopes.
  */
-import { ErrorCode, SyncError } from "./errors.ts";
+
 import type { Transport } from "./channel.ts";
+import { ErrorCode, SyncError } from "./errors.ts";
 import { noiseMessageBytesMax, noisePlaintextBytesMax, noiseTagBytes } from "./limits.ts";
 
 /** Encrypts a plaintext, not empty, as one record. */

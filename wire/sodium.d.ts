@@ -87,6 +87,7 @@ declare module "noise-handshake" {
 
 declare module "noise-handshake/dh" {
   import type { NoiseCurve } from "noise-handshake";
+
   const curve: NoiseCurve;
   export default curve;
 }
