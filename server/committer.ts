@@ -1,0 +1,418 @@
+/**
+ * Group commit: one writer, one commit at a time; whatever arrives while a
+ * commit runs goes into the next. Each job is planned when its commit begins,
+ * on what is then on disk and what stands before it in the same commit; it is
+ * settled when that commit is, and only then.
+ *
+ * A failed commit refuses its jobs with STORE_UNAVAILABLE and changes nothing
+ * else: the jobs behind it are planned on what is on disk, as ever.
+ */
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { idText } from "../wire/ids.ts";
+import {
+  type ChangeOutcome,
+  type ChangeRequest,
+  Draft,
+  needsPlaces,
+  type PlanBounds,
+  type PushRequest,
+  planChange,
+  planFounding,
+  planPush,
+  repeatedChange,
+} from "./group-log.ts";
+import type { DeviceEntry, GroupEntry } from "./group-state.ts";
+import type { Founding } from "./options.ts";
+import type { ControlRow, InviteRow, SenderPlace, Store } from "./store/contract.ts";
+
+/** Who asked, and is told: with what the job came to once it is on disk, or why it was refused. */
+export interface JobOwner<Asked, Outcome> {
+  settled(job: Asked, outcome: Outcome | SyncError): void;
+}
+
+export interface PushJob {
+  readonly kind: "push";
+  readonly owner: JobOwner<PushJob, readonly number[]>;
+  readonly requestId: number;
+  readonly group: GroupEntry;
+  readonly device: DeviceEntry;
+  readonly push: PushRequest;
+  /** What it holds on to while it waits. */
+  readonly bytes: number;
+}
+
+export interface ChangeJob {
+  readonly kind: "change";
+  readonly owner: JobOwner<ChangeJob, ChangeOutcome>;
+  readonly requestId: number;
+  readonly group: GroupEntry;
+  readonly device: DeviceEntry;
+  readonly change: ChangeRequest;
+}
+
+export interface FoundingJob {
+  readonly kind: "found";
+  readonly owner: JobOwner<FoundingJob, ChangeOutcome>;
+  readonly requestId: number;
+  readonly groupId: Uint8Array;
+  readonly founder: Uint8Array;
+  /** BLAKE2b-256 of the invite; undefined where none was shown. */
+  readonly inviteHash: Uint8Array | undefined;
+  readonly change: ChangeRequest;
+}
+
+/** Writes what a device's row lags behind with, and its witness where there is a newer one. */
+export interface DeviceJob {
+  readonly kind: "device";
+  readonly owner: JobOwner<DeviceJob, undefined>;
+  readonly requestId: number;
+  readonly device: DeviceEntry;
+  /** 0: no witness. */
+  readonly counter: number;
+  readonly witness: Uint8Array;
+}
+
+/** Keeps an invite. */
+export interface InviteJob {
+  readonly kind: "invite";
+  readonly owner: JobOwner<InviteJob, undefined>;
+  readonly requestId: number;
+  readonly invite: InviteRow;
+}
+
+export type Job = PushJob | ChangeJob | FoundingJob | DeviceJob | InviteJob;
+
+/** What the committer needs of the relay. */
+export interface CommitterOptions {
+  readonly store: Store;
+  readonly founding: Founding;
+  readonly groupBytesMax: number;
+  readonly storeBytesMax: number;
+  readonly nowMs: () => number;
+  readonly ageS: () => number;
+  readonly random: (length: number) => Uint8Array;
+  /** Blobs of one commit. */
+  readonly rowsMax?: number;
+  /** Bytes of one commit. */
+  readonly bytesMax?: number;
+  /** After a commit is on disk and taken over, before its jobs are settled: membership first, then jobs, then blobs. */
+  readonly onCommit: (commit: FinishedCommit) => void;
+  /** A commit failed; its jobs are being refused. */
+  readonly onFailure: (error: SyncError) => void;
+}
+
+/** A commit that is on disk. */
+export interface FinishedCommit {
+  readonly draft: Draft;
+  readonly changes: readonly FinishedChange[];
+  /** Tells every job of the commit what it came to. */
+  settle(): void;
+}
+
+/** A membership change that is on disk. */
+export interface FinishedChange {
+  readonly group: GroupEntry;
+  readonly outcome: ChangeOutcome;
+}
+
+interface Settlement {
+  readonly job: Job;
+  readonly outcome: readonly number[] | ChangeOutcome | SyncError | undefined;
+}
+
+/** What planning needs from disk, looked up before it. */
+interface Lookups {
+  readonly places: ReadonlyMap<PushJob, readonly SenderPlace[]>;
+  readonly control: ReadonlyMap<ChangeJob | FoundingJob, ControlRow | undefined>;
+  readonly invites: ReadonlyMap<FoundingJob, InviteRow | undefined>;
+  readonly groups: ReadonlyMap<FoundingJob, GroupEntry | undefined>;
+}
+
+export class Committer {
+  readonly #options: CommitterOptions;
+  readonly #rowsMax: number;
+  readonly #bytesMax: number;
+  readonly #loadGroup: (groupId: Uint8Array) => Promise<GroupEntry | undefined>;
+  #queue: Job[] = [];
+  #queuedBytes = 0;
+  #running = false;
+  #idle: (() => void)[] = [];
+  #nextGroupKey: number;
+  #nextDeviceKey: number;
+  #storeBytes: number;
+
+  constructor(
+    options: CommitterOptions,
+    loadGroup: (groupId: Uint8Array) => Promise<GroupEntry | undefined>,
+  ) {
+    this.#options = options;
+    this.#loadGroup = loadGroup;
+    this.#rowsMax = options.rowsMax ?? 4_096;
+    this.#bytesMax = options.bytesMax ?? 16 * 1024 * 1024;
+    this.#nextGroupKey = options.store.opened.nextGroupKey;
+    this.#nextDeviceKey = options.store.opened.nextDeviceKey;
+    this.#storeBytes = options.store.opened.bytes;
+  }
+
+  /** Bytes of pushes that wait for a commit. */
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Jobs that wait for a commit. */
+  get queuedJobs(): number {
+    return this.#queue.length;
+  }
+
+  /** Bytes that count towards the store's limit. */
+  get storeBytes(): number {
+    return this.#storeBytes;
+  }
+
+  /** Puts a job into the next commit. Its owner hears of it, in any case. */
+  submit(job: Job): void {
+    this.#queue.push(job);
+    this.#queuedBytes += jobBytes(job);
+    if (!this.#running) {
+      this.#running = true;
+      // What else arrives in this turn shares the commit.
+      queueMicrotask(() => {
+        this.#run().catch((error: unknown) => {
+          // Nothing in a commit may throw but a defect; going on could break the log's order.
+          queueMicrotask(() => {
+            throw error;
+          });
+        });
+      });
+    }
+  }
+
+  /** Whether nothing is queued and no commit runs. */
+  get quiet(): boolean {
+    return !this.#running;
+  }
+
+  /** Resolves when nothing is queued and no commit runs. */
+  idle(): Promise<void> {
+    if (!this.#running) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  async #run(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const jobs = this.#takeJobs();
+      await this.#commit(jobs);
+    }
+    this.#running = false;
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const resolve of idle) resolve();
+  }
+
+  #takeJobs(): Job[] {
+    let rows = 0;
+    let bytes = 0;
+    let count = 0;
+    for (const job of this.#queue) {
+      rows += job.kind === "push" ? job.push.blobs.length : 1;
+      bytes += jobBytes(job);
+      if (count > 0 && (rows > this.#rowsMax || bytes > this.#bytesMax)) break;
+      count += 1;
+      this.#queuedBytes -= jobBytes(job);
+    }
+    if (count === this.#queue.length) {
+      const jobs = this.#queue;
+      this.#queue = [];
+      return jobs;
+    }
+    return this.#queue.splice(0, count);
+  }
+
+  async #commit(jobs: readonly Job[]): Promise<void> {
+    const draft = new Draft(this.#storeBytes);
+    const changes: FinishedChange[] = [];
+    const settlements: Settlement[] = [];
+    try {
+      const lookups = await this.#lookUp(jobs);
+      for (const job of jobs) {
+        settlements.push({ job, outcome: this.#plan(draft, job, lookups, changes) });
+      }
+      if (!draft.empty) await this.#options.store.commit(draft.batch(this.#options.ageS()));
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      this.#options.onFailure(error);
+      settle(jobs.map((job) => ({ job, outcome: error })));
+      return;
+    }
+    draft.apply();
+    this.#storeBytes = draft.storeBytes;
+    this.#options.onCommit({ draft, changes, settle: () => settle(settlements) });
+  }
+
+  /** Reads what the plan will ask for. Most commits need nothing. */
+  async #lookUp(jobs: readonly Job[]): Promise<Lookups> {
+    const { store } = this.#options;
+    const places = new Map<PushJob, readonly SenderPlace[]>();
+    const control = new Map<ChangeJob | FoundingJob, ControlRow | undefined>();
+    const invites = new Map<FoundingJob, InviteRow | undefined>();
+    const groups = new Map<FoundingJob, GroupEntry | undefined>();
+    const reads: Promise<unknown>[] = [];
+    for (const job of jobs) {
+      if (job.kind === "push" && needsPlaces(job.device, job.push)) {
+        const { row } = job.device;
+        const from = job.push.blobs[0]?.seq ?? row.lastSeq;
+        reads.push(
+          store
+            .senderPlaces(row.groupKey, row.lastCursor, from)
+            .then((found) => places.set(job, found)),
+        );
+      } else if (job.kind === "change") {
+        reads.push(
+          store
+            .controlByHead(job.group.row.groupKey, job.change.head)
+            .then((found) => control.set(job, found)),
+        );
+      } else if (job.kind === "found") {
+        reads.push(this.#lookUpFounding(job, control, groups));
+        if (job.inviteHash !== undefined) {
+          reads.push(store.findInvite(job.inviteHash).then((found) => invites.set(job, found)));
+        }
+      }
+    }
+    if (reads.length > 0) await Promise.all(reads);
+    return { places, control, invites, groups };
+  }
+
+  async #lookUpFounding(
+    job: FoundingJob,
+    control: Map<ChangeJob | FoundingJob, ControlRow | undefined>,
+    groups: Map<FoundingJob, GroupEntry | undefined>,
+  ): Promise<void> {
+    const group = await this.#loadGroup(job.groupId);
+    groups.set(job, group);
+    if (group === undefined) return;
+    control.set(job, await this.#options.store.controlByHead(group.row.groupKey, job.change.head));
+  }
+
+  #plan(
+    draft: Draft,
+    job: Job,
+    lookups: Lookups,
+    changes: FinishedChange[],
+  ): readonly number[] | ChangeOutcome | SyncError | undefined {
+    switch (job.kind) {
+      case "push":
+        return planPush(
+          draft,
+          job.group,
+          job.device,
+          job.push,
+          lookups.places.get(job) ?? [],
+          this.#bounds(),
+        );
+      case "change": {
+        const repeated = repeatedChange(draft, job.group, job.change, lookups.control.get(job));
+        if (repeated !== undefined) return repeated;
+        const outcome = planChange(
+          draft,
+          job.group,
+          job.device,
+          job.change,
+          () => this.#nextDeviceKey++,
+          this.#bounds(),
+        );
+        if (!(outcome instanceof SyncError)) changes.push({ group: job.group, outcome });
+        return outcome;
+      }
+      case "found":
+        return this.#planFounding(draft, job, lookups);
+      case "device": {
+        const row = draft.device(job.device);
+        // The newest witness stays; an older one comes from a device that lost state.
+        const newer = job.counter > row.witnessCounter;
+        if (newer || job.device.soft) {
+          draft.setDevice(
+            job.device,
+            newer ? { ...row, witnessCounter: job.counter, witness: job.witness } : row,
+          );
+        }
+        return undefined;
+      }
+      case "invite":
+        draft.setInvite(job.invite);
+        return undefined;
+    }
+  }
+
+  #planFounding(draft: Draft, job: FoundingJob, lookups: Lookups): ChangeOutcome | SyncError {
+    const existing = lookups.groups.get(job) ?? draft.foundedGroup(idText(job.groupId));
+    if (existing !== undefined) {
+      // The same founding again gets its first answer; another group of that id
+      // is not told apart from an invite that does not hold.
+      return (
+        repeatedChange(draft, existing, job.change, lookups.control.get(job)) ??
+        new SyncError(ErrorCode.INVITE_INVALID)
+      );
+    }
+    const invite = lookups.invites.get(job);
+    const refusal = this.#foundingRefusal(draft, job, invite);
+    if (refusal !== undefined) return refusal;
+    const groupKey = this.#nextGroupKey++;
+    const outcome = planFounding(
+      draft,
+      {
+        groupKey,
+        groupId: job.groupId,
+        logId: this.#options.random(16),
+        quotaBytes: invite?.quotaBytes ?? 0,
+        founder: job.founder,
+      },
+      job.change,
+      () => this.#nextDeviceKey++,
+      this.#bounds(),
+    );
+    if (!(outcome instanceof SyncError) && invite !== undefined) {
+      draft.setInvite({ ...invite, usedByGroupKey: groupKey });
+    }
+    return outcome;
+  }
+
+  #foundingRefusal(
+    draft: Draft,
+    job: FoundingJob,
+    invite: InviteRow | undefined,
+  ): SyncError | undefined {
+    const { founding } = this.#options;
+    if (founding === "closed") return new SyncError(ErrorCode.REGISTRATION_CLOSED);
+    if (job.inviteHash === undefined) {
+      return founding === "open" ? undefined : new SyncError(ErrorCode.REGISTRATION_CLOSED);
+    }
+    const holds =
+      invite !== undefined &&
+      invite.usedByGroupKey === 0 &&
+      !draft.inviteUsed(job.inviteHash) &&
+      (invite.expiresAgeS === 0 || invite.expiresAgeS > this.#options.ageS());
+    return holds ? undefined : new SyncError(ErrorCode.INVITE_INVALID);
+  }
+
+  #bounds(): PlanBounds {
+    return {
+      groupBytesMax: this.#options.groupBytesMax,
+      storeBytesMax: this.#options.storeBytesMax,
+      nowMs: this.#options.nowMs(),
+      ageS: this.#options.ageS(),
+    };
+  }
+}
+
+function settle(settlements: readonly Settlement[]): void {
+  for (const { job, outcome } of settlements) {
+    // Each job's owner takes what that kind of job comes to; `#plan` returns nothing else for it.
+    (job.owner as JobOwner<Job, unknown>).settled(job, outcome);
+  }
+}
+
+/** What a job holds on to; a membership change is small and rare. */
+function jobBytes(job: Job): number {
+  return job.kind === "push" ? job.bytes : 1_024;
+}

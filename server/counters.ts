@@ -1,0 +1,26 @@
+/**
+ * What the relay counts. One flat record of numbers: each is read by name where
+ * it is shown. Whatever is dropped or put off has a counter of its own.
+ */
+export function newCounters() {
+  return {
+    connectionsOpened: 0,
+    connectionsRefused: 0,
+    handshakesFinished: 0,
+    handshakesFailed: 0,
+    /** Connections closed because of what they sent. */
+    protocolFaults: 0,
+    commits: 0,
+    commitsFailed: 0,
+    blobsStored: 0,
+    pushesRefused: 0,
+    /** Sessions that were sent a commit's blobs, and those that were told to pull instead. */
+    delivered: 0,
+    notified: 0,
+    pagesSent: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+  };
+}
+
+export type Counters = ReturnType<typeof newCounters>;

@@ -1,0 +1,68 @@
+/**
+ * A group as the relay has it in memory while somebody of it is connected. Rows
+ * are what is on disk; they are replaced, never changed, and only after the
+ * commit that wrote them. What may lag behind the disk stands beside them.
+ */
+import { idText } from "../wire/ids.ts";
+import type { DeviceRow, GroupRow, LoadedGroup } from "./store/contract.ts";
+
+export class DeviceEntry {
+  /** As on disk. */
+  row: DeviceRow;
+  readonly idText: string;
+  /** The applied cursor, possibly ahead of the row: it may be lost, the device says it again. */
+  applied: number;
+  lastSeenMs: number;
+  /** Whether `applied` or `lastSeenMs` are ahead of the row. */
+  soft = false;
+  /** A remover must see more of this device first; until then nothing is taken from it. */
+  heldUntilMs = 0;
+
+  constructor(row: DeviceRow) {
+    this.row = row;
+    this.idText = idText(row.deviceId);
+    this.applied = row.applied;
+    this.lastSeenMs = row.lastSeenMs;
+  }
+}
+
+export class GroupEntry {
+  /** As on disk. */
+  row: GroupRow;
+  readonly idText: string;
+  /** By the text of their ids, removed ones too. */
+  readonly devices = new Map<string, DeviceEntry>();
+  /** By their keys. */
+  readonly devicesByKey = new Map<number, DeviceEntry>();
+
+  constructor(loaded: LoadedGroup) {
+    this.row = loaded.group;
+    this.idText = idText(loaded.group.groupId);
+    for (const row of loaded.devices) this.put(row);
+  }
+
+  /** Takes a device row over, new or not. */
+  put(row: DeviceRow): void {
+    const known = this.devicesByKey.get(row.deviceKey);
+    if (known !== undefined) {
+      known.row = row;
+      return;
+    }
+    const entry = new DeviceEntry(row);
+    this.devices.set(entry.idText, entry);
+    this.devicesByKey.set(row.deviceKey, entry);
+  }
+
+  /** A device's id by its key. Every key that stands in the log is a device of the group. */
+  deviceId(deviceKey: number): Uint8Array {
+    const entry = this.devicesByKey.get(deviceKey);
+    if (entry === undefined) throw new Error(`no device ${deviceKey} in its group`);
+    return entry.row.deviceId;
+  }
+
+  /** The device of that id, where the relay serves it. */
+  activeDevice(deviceIdText: string): DeviceEntry | undefined {
+    const entry = this.devices.get(deviceIdText);
+    return entry?.row.state === "active" ? entry : undefined;
+  }
+}

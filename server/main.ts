@@ -1,0 +1,179 @@
+/** Puts a relay together from files, clock, randomness and sockets. Holds no logic of its own. */
+import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
+import { copyBytes } from "../wire/bytes.ts";
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { blake2b256 } from "../wire/hash.ts";
+import { groupInviteBytes } from "../wire/ids.ts";
+import { softwareVersion } from "../wire/protocol.ts";
+import { formatRelayAddress } from "../wire/relay-address.ts";
+import type { Counters } from "./counters.ts";
+import {
+  type FirstInvite,
+  forgetFirstInvite,
+  keepFirstInvite,
+  openIdentity,
+  readFirstInvite,
+  readIdentity,
+} from "./identity.ts";
+import { type Health, Listener } from "./net/listener.ts";
+import { openLog } from "./observe/log.ts";
+import { parseListen, type RelayOptions, type RelayOptionsInput, readOptions } from "./options.ts";
+import { Relay } from "./relay.ts";
+import type { Store } from "./store/contract.ts";
+import { openSqliteStore } from "./store/sqlite-store.ts";
+
+/** A relay that accepts connections. */
+export interface RunningRelay {
+  /** What devices are given: where the relay is reached, and its key. */
+  readonly address: string;
+  /** The port it listens on. */
+  readonly port: number;
+  /** The invite made at the first start, until it is used. */
+  readonly firstInvite: FirstInvite | undefined;
+  /** What it has counted since it started. */
+  readonly counters: Readonly<Counters>;
+  /** Sessions now. */
+  readonly sessions: () => number;
+  /**
+   * Shuts down: accepts no more, commits and acknowledges what it took, tells
+   * every session when to come back, closes. Within ten seconds.
+   */
+  drain(): Promise<void>;
+}
+
+/** How far the return of the sessions of a relay that shuts down is spread, in milliseconds. */
+const returnSpreadMs = 5_000;
+/** How long connections have to close when the relay shuts down, in milliseconds. */
+const closeMsMax = 3_000;
+
+/** Starts a relay. Throws `RelayOptionsError`, or `SyncError` with a hint that says what to mend. */
+export async function startRelay(input: RelayOptionsInput = {}): Promise<RunningRelay> {
+  const options = readOptions(input);
+  const folder = resolve(options.data);
+  const log = openLog(options.logLevel);
+  const random = (length: number): Uint8Array => copyBytes(randomBytes(length));
+  const store = await openSqliteStore({ folder });
+  try {
+    const identity = await openIdentity(folder, random);
+    const monotonicMs = (): number => performance.now();
+    const relay = new Relay(options, store, {
+      nowMs: () => Date.now(),
+      monotonicMs,
+      random,
+      onDefect: (error, incident) => log.error("defect", { incident, ...defectFields(error) }),
+      onStoreFailure: (error) =>
+        log.error("storeFailed", { code: error.codeName, cause: causeText(error) }),
+    });
+    const firstInvite = await openFirstInvite(folder, relay, store, random);
+    let warnedShared = false;
+    const listener = new Listener({
+      relay,
+      identity,
+      health: () => health(relay),
+      onRefused: (reason) => {
+        log.debug("refused", { reason });
+        if (warnedShared || options.trustedProxies.length > 0) return;
+        warnedShared = true;
+        log.warn("sharedAddress", {
+          hint: "connections were turned away; behind a tunnel or proxy, name it in trusted_proxies so that limits by address hold for each device",
+        });
+      },
+    });
+    const port = await listener.listen();
+    log.info("started", { port, version: softwareVersion });
+    return {
+      address: formatRelayAddress(publicUrl(options, port), identity.publicKey),
+      port,
+      firstInvite,
+      counters: relay.counters,
+      sessions: () => relay.sessionCount,
+      drain: async () => {
+        log.info("draining", { sessions: relay.sessionCount });
+        listener.stopAccepting();
+        await relay.drain(returnSpreadMs);
+        await listener.close(closeMsMax);
+        await store.close();
+        log.info("stopped", { counters: relay.counters });
+      },
+    };
+  } catch (error) {
+    await store.close();
+    throw listenError(error, options.listen);
+  }
+}
+
+/**
+ * The address of the relay in a data folder, without starting it: undefined
+ * where none was started there yet.
+ */
+export async function relayAddress(input: RelayOptionsInput): Promise<string | undefined> {
+  const options = readOptions(input);
+  const identity = await readIdentity(resolve(options.data));
+  if (identity === undefined) return undefined;
+  return formatRelayAddress(
+    publicUrl(options, parseListen(options.listen).port),
+    identity.publicKey,
+  );
+}
+
+function publicUrl(options: RelayOptions, port: number): string {
+  if (options.publicUrl !== "") return options.publicUrl;
+  const { host } = parseListen(options.listen);
+  // The unspecified address is none to connect to.
+  const named = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  return `ws://${named.includes(":") ? `[${named}]` : named}:${port}/`;
+}
+
+/** The first invite: made when the store is new, shown until it was used. */
+async function openFirstInvite(
+  folder: string,
+  relay: Relay,
+  store: Store,
+  random: (length: number) => Uint8Array,
+): Promise<FirstInvite | undefined> {
+  const kept = await readFirstInvite(folder);
+  if (kept !== undefined) {
+    const row = await store.findInvite(blake2b256(kept.invite));
+    if (row !== undefined && row.usedByGroupKey === 0) return { code: kept.code, file: kept.file };
+    await forgetFirstInvite(folder);
+  }
+  if (!store.opened.fresh || relay.options.founding !== "invite") return undefined;
+  const invite = random(groupInviteBytes);
+  // Kept before it holds: a stop between the two leaves a file that the next start replaces.
+  const first = await keepFirstInvite(folder, invite);
+  await relay.addInvite({
+    inviteHash: blake2b256(invite),
+    label: "first invite",
+    quotaBytes: 0,
+    expiresAgeS: 0,
+    createdMs: relay.world.nowMs(),
+    usedByGroupKey: 0,
+  });
+  return first;
+}
+
+function health(relay: Relay): Health {
+  return { status: relay.draining ? "draining" : "ok", version: softwareVersion };
+}
+
+function listenError(error: unknown, listen: string): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === "EADDRINUSE" || code === "EACCES" || code === "EADDRNOTAVAIL") {
+    return new SyncError(ErrorCode.UNREACHABLE, {
+      hint: `cannot listen on ${listen} (${code}): choose another with --listen HOST:PORT`,
+      cause: error,
+    });
+  }
+  return error;
+}
+
+function causeText(error: SyncError): string {
+  return error.cause instanceof Error ? error.cause.message : "";
+}
+
+function defectFields(error: unknown): { error: string; stack: string } {
+  return error instanceof Error
+    ? { error: error.message, stack: error.stack ?? "" }
+    : { error: String(error), stack: "" };
+}

@@ -1,0 +1,199 @@
+/**
+ * The listener that devices reach: WebSocket at `/v1/sync`, health at `/health`,
+ * nothing else.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { WebSocketServer } from "ws";
+import type { KeyPair } from "../../wire/channel.ts";
+import { subprotocol } from "../../wire/protocol.ts";
+import { Admission, type Refusal } from "../admission.ts";
+import { envelopeBound, parseListen, recordBound } from "../options.ts";
+import type { Relay } from "../relay.ts";
+import { type PeerAddress, peerAddress, TrustedProxies } from "./addresses.ts";
+import { Connection } from "./connection.ts";
+
+/** What `GET /health` says. */
+export interface Health {
+  readonly status: "ok" | "draining" | "degraded";
+  readonly version: string;
+}
+
+export interface ListenerOptions {
+  readonly relay: Relay;
+  readonly identity: KeyPair;
+  readonly health: () => Health;
+  /** A connection was turned away before its handshake. */
+  readonly onRefused: (refusal: Refusal) => void;
+}
+
+const syncPath = "/v1/sync";
+/** How far pings are spread, in milliseconds. */
+const pingJitterMs = 5_000;
+
+export class Listener {
+  readonly admission: Admission;
+  readonly #options: ListenerOptions;
+  readonly #http: Server;
+  readonly #sockets: WebSocketServer;
+  readonly #connections = new Set<Connection>();
+  readonly #proxies: TrustedProxies;
+  #tick: NodeJS.Timeout | undefined;
+
+  constructor(options: ListenerOptions) {
+    const { limits, trustedProxies } = options.relay.options;
+    this.#options = options;
+    this.admission = new Admission(limits);
+    this.#proxies = new TrustedProxies(trustedProxies);
+    this.#sockets = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: recordBound(limits),
+      handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+    });
+    this.#http = createServer(
+      // What a stranger may make the server hold before it has said anything.
+      {
+        maxHeaderSize: 8_192,
+        headersTimeout: 10_000,
+        requestTimeout: 10_000,
+        keepAliveTimeout: 5_000,
+      },
+      (request, response) => this.#request(request, response),
+    );
+    this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#http.maxConnections = limits.sessionsMax + limits.handshakesMax;
+  }
+
+  /** Begins to accept; returns the port. */
+  async listen(): Promise<number> {
+    const { host, port } = parseListen(this.#options.relay.options.listen);
+    await new Promise<void>((resolve, reject) => {
+      this.#http.once("error", reject);
+      this.#http.listen({ host, port, backlog: 1_024 }, () => {
+        this.#http.off("error", reject);
+        resolve();
+      });
+    });
+    this.#tick = setInterval(() => this.#everySecond(), 1_000);
+    return (this.#http.address() as AddressInfo).port;
+  }
+
+  /** Accepts no more; connections go on. */
+  stopAccepting(): void {
+    this.#http.close();
+    this.#http.closeIdleConnections();
+  }
+
+  /** Ends what is left and resolves when every connection is gone, or `msMax` has passed. */
+  async close(msMax: number): Promise<void> {
+    const deadlineMs = performance.now() + msMax;
+    while (this.#connections.size > 0 && performance.now() < deadlineMs) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    clearInterval(this.#tick);
+    this.#http.closeAllConnections();
+  }
+
+  #everySecond(): void {
+    const { relay } = this.#options;
+    const nowMs = relay.world.monotonicMs();
+    for (const connection of this.#connections) {
+      const spread = relay.world.random(1)[0] as number;
+      connection.tick(nowMs, (spread / 256) * pingJitterMs);
+    }
+    relay.tick();
+  }
+
+  #request(request: IncomingMessage, response: ServerResponse): void {
+    const path = (request.url ?? "").split("?", 1)[0];
+    if (path === "/health" && (request.method === "GET" || request.method === "HEAD")) {
+      const health = this.#options.health();
+      response.writeHead(health.status === "ok" ? 200 : 503, {
+        "content-type": "application/json",
+        "cache-control": "no-store",
+      });
+      response.end(`${JSON.stringify(health)}\n`);
+      return;
+    }
+    if (path === syncPath) {
+      response.writeHead(426, { upgrade: "websocket", connection: "upgrade" });
+      response.end();
+      return;
+    }
+    response.writeHead(404);
+    response.end();
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const { relay } = this.#options;
+    // `ws` takes the socket's errors over once it has the socket.
+    const ignoreError = (): void => {};
+    socket.on("error", ignoreError);
+    if ((request.url ?? "").split("?", 1)[0] !== syncPath) {
+      refuse(socket, "404 Not Found");
+      return;
+    }
+    if (!(request.headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/).includes(subprotocol)) {
+      refuse(socket, "400 Bad Request");
+      return;
+    }
+    if (relay.draining) {
+      refuse(socket, "503 Service Unavailable");
+      return;
+    }
+    const address = peerAddress(request, this.#proxies);
+    const refusal = this.admission.begin(address.key, address.shared, relay.world.monotonicMs());
+    if (refusal !== undefined) {
+      relay.counters.connectionsRefused += 1;
+      this.#options.onRefused(refusal);
+      refuse(socket, "429 Too Many Requests");
+      return;
+    }
+    let upgraded = false;
+    // Until `ws` has the socket, a socket that closes has no other listener.
+    socket.once("close", () => {
+      if (!upgraded) this.admission.finish(address.key, address.shared, "failed");
+    });
+    this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      upgraded = true;
+      socket.off("error", ignoreError);
+      relay.counters.connectionsOpened += 1;
+      this.#accept(webSocket, address);
+    });
+  }
+
+  #accept(
+    socket: ConstructorParameters<typeof Connection>[0]["socket"],
+    address: PeerAddress,
+  ): void {
+    const { relay, identity } = this.#options;
+    const { limits } = relay.options;
+    let admitted = false;
+    const connection = new Connection({
+      socket,
+      identity,
+      recordBytesMax: recordBound(limits),
+      recordBytesTarget: envelopeBound(limits),
+      counters: relay.counters,
+      nowMs: relay.world.monotonicMs,
+      handshakeMsMax: limits.handshakeMsMax,
+      onHello: (port, deviceId, hello) => relay.attach(port, deviceId, address.key, hello),
+      onHandshake: (outcome) => {
+        this.admission.finish(address.key, address.shared, outcome);
+        admitted = outcome !== "failed";
+      },
+      onClosed: () => {
+        this.#connections.delete(connection);
+        if (admitted) this.admission.leave();
+      },
+    });
+    this.#connections.add(connection);
+  }
+}
+
+function refuse(socket: Duplex, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+}

@@ -1,0 +1,44 @@
+/**
+ * Structured logs: one JSON object a line, to standard error. What may stand in
+ * them is a closed list of events with typed fields, so that no secret, payload,
+ * device name, key or address can slip in as an afterthought.
+ */
+import { pino } from "pino";
+import type { Counters } from "../counters.ts";
+import type { RelayOptions } from "../options.ts";
+
+/** Every event that is logged, with its fields. */
+export interface LogEvents {
+  /** The relay accepts connections. */
+  readonly started: { readonly port: number; readonly version: string };
+  /** Peers share one address, so limits by address hold for all of them together. */
+  readonly sharedAddress: { readonly hint: string };
+  readonly draining: { readonly sessions: number };
+  readonly stopped: { readonly counters: Counters };
+  /** A connection was turned away before its handshake. */
+  readonly refused: { readonly reason: string };
+  /** The store failed; nothing was acknowledged. */
+  readonly storeFailed: { readonly code: string; readonly cause: string };
+  /** A defect of the relay; its peer was told the id. */
+  readonly defect: { readonly incident: string; readonly error: string; readonly stack: string };
+}
+
+export interface Log {
+  info<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
+  warn<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
+  error<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
+  debug<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
+}
+
+export function openLog(level: RelayOptions["logLevel"]): Log {
+  const logger = pino(
+    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    pino.destination({ fd: 2, sync: true }),
+  );
+  return {
+    info: (event, fields) => logger.info({ event, ...fields }),
+    warn: (event, fields) => logger.warn({ event, ...fields }),
+    error: (event, fields) => logger.error({ event, ...fields }),
+    debug: (event, fields) => logger.debug({ event, ...fields }),
+  };
+}

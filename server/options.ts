@@ -1,0 +1,115 @@
+/** The relay's options, whole and checked: what `syncrelay.config.v1` becomes once it is read. */
+import {
+  blobBytesCeiling,
+  blobBytesDefault,
+  envelopeBytesMax,
+  handshakeMsMax,
+  recordBytesMax,
+} from "../wire/limits.ts";
+
+/** Bounds an operator may set. Units last. */
+export interface RelayLimits {
+  readonly blobBytesMax: number;
+  readonly groupBytesMax: number;
+  readonly storeBytesMax: number;
+  readonly sessionsMax: number;
+  /** Bytes not yet sent on one connection before it is told to pull instead. */
+  readonly outboundBytesMax: number;
+  readonly handshakesMax: number;
+  readonly handshakeMsMax: number;
+  readonly pushesPerS: number;
+  readonly pushesBurst: number;
+  /** New connections of one address per minute that have not authenticated. */
+  readonly addressConnectionsPerMin: number;
+  readonly addressHandshakesMax: number;
+}
+
+/** Who may found a group. */
+export type Founding = "open" | "invite" | "closed";
+
+export interface RelayOptions {
+  /** `HOST:PORT`; port 0 picks a free one. */
+  readonly listen: string;
+  /** The folder that holds the store, the relay's identity and its invites. */
+  readonly data: string;
+  /** `ws://` or `wss://host[:port]/`; empty: made from `listen`. */
+  readonly publicUrl: string;
+  readonly founding: Founding;
+  readonly logLevel: "debug" | "info" | "warn" | "error" | "silent";
+  /** CIDRs of proxies whose forwarded addresses are believed. */
+  readonly trustedProxies: readonly string[];
+  readonly limits: RelayLimits;
+}
+
+export const defaultLimits: RelayLimits = {
+  blobBytesMax: blobBytesDefault,
+  groupBytesMax: 100 * 1024 * 1024,
+  storeBytesMax: 1024 * 1024 * 1024,
+  sessionsMax: 10_000,
+  outboundBytesMax: 4 * 1024 * 1024,
+  handshakesMax: 256,
+  handshakeMsMax,
+  pushesPerS: 20,
+  pushesBurst: 200,
+  addressConnectionsPerMin: 15,
+  addressHandshakesMax: 10,
+};
+
+export const defaultOptions: RelayOptions = {
+  listen: "127.0.0.1:8080",
+  data: "./data",
+  publicUrl: "",
+  founding: "invite",
+  logLevel: "info",
+  trustedProxies: [],
+  limits: defaultLimits,
+};
+
+/** What a caller gives; everything has a default. */
+export type RelayOptionsInput = Partial<Omit<RelayOptions, "limits">> & {
+  readonly limits?: Partial<RelayLimits>;
+};
+
+/** An option that cannot be: names the option and what it may be. */
+export class RelayOptionsError extends Error {
+  override readonly name = "RelayOptionsError";
+}
+
+/** The whole options, checked and frozen. Throws `RelayOptionsError`. */
+export function readOptions(input: RelayOptionsInput): RelayOptions {
+  const limits = { ...defaultLimits, ...input.limits };
+  for (const [name, value] of Object.entries(limits)) {
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new RelayOptionsError(`limits.${name} must be a whole number from 1`);
+    }
+  }
+  if (limits.blobBytesMax > blobBytesCeiling) {
+    throw new RelayOptionsError(`limits.blobBytesMax must be at most ${blobBytesCeiling}`);
+  }
+  const options = { ...defaultOptions, ...input, limits: Object.freeze(limits) };
+  parseListen(options.listen);
+  if (options.publicUrl !== "" && !/^wss?:\/\/[^/?#]+\/?$/.test(options.publicUrl)) {
+    throw new RelayOptionsError("public-url must look like wss://sync.example.com/");
+  }
+  return Object.freeze(options);
+}
+
+/** Host and port of `HOST:PORT` or `[V6]:PORT`. Throws `RelayOptionsError`. */
+export function parseListen(listen: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(listen);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    throw new RelayOptionsError("listen must look like 127.0.0.1:8080 or [::1]:8080");
+  }
+  return { host: (match[1] ?? match[2]) as string, port };
+}
+
+/** The most one WebSocket message may be under these limits, in bytes. */
+export function recordBound(limits: RelayLimits): number {
+  return recordBytesMax(limits.blobBytesMax);
+}
+
+/** The most one envelope may be under these limits, in bytes. */
+export function envelopeBound(limits: RelayLimits): number {
+  return envelopeBytesMax(limits.blobBytesMax);
+}

@@ -1,0 +1,43 @@
+/** A token bucket. Pure: time is an argument. */
+export interface BucketRate {
+  /** Tokens gained per second. */
+  readonly perS: number;
+  /** The most the bucket holds, and what it begins with. */
+  readonly burst: number;
+}
+
+export class TokenBucket {
+  #tokens: number;
+  #atMs: number;
+
+  constructor(rate: BucketRate, nowMs: number) {
+    this.#tokens = rate.burst;
+    this.#atMs = nowMs;
+  }
+
+  /** Takes a token: 0 where there was one, else how many milliseconds until there is. */
+  take(rate: BucketRate, nowMs: number): number {
+    this.#refill(rate, nowMs);
+    if (this.#tokens < 1) return Math.max(1, Math.ceil(((1 - this.#tokens) * 1000) / rate.perS));
+    this.#tokens -= 1;
+    return 0;
+  }
+
+  /** Gives a token back that was taken for nothing. */
+  giveBack(rate: BucketRate): void {
+    this.#tokens = Math.min(rate.burst, this.#tokens + 1);
+  }
+
+  /** Whether it is as full as a new one: it can be forgotten. */
+  full(rate: BucketRate, nowMs: number): boolean {
+    this.#refill(rate, nowMs);
+    return this.#tokens >= rate.burst;
+  }
+
+  #refill(rate: BucketRate, nowMs: number): void {
+    // A clock that was set back gives nothing and takes nothing.
+    const passedMs = Math.max(0, nowMs - this.#atMs);
+    this.#atMs = nowMs;
+    this.#tokens = Math.min(rate.burst, this.#tokens + (passedMs / 1000) * rate.perS);
+  }
+}

@@ -1,0 +1,339 @@
+/**
+ * The relay: sessions, the groups somebody is connected to, the committer, and
+ * the mailboxes, put together. It knows no socket and no file: connections reach
+ * it as `Port`s, the disk as a `Store`, time and randomness as functions, so
+ * that a simulation can run it whole.
+ *
+ * On a push: commit, acknowledge, fan out. `#onCommit` is where that order is
+ * kept.
+ */
+import { create } from "@bufbuild/protobuf";
+import { MembershipVersionSchema } from "../gen/syncrelay/sync/v1/error_pb.ts";
+import { PresenceState } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { idText } from "../wire/ids.ts";
+import { Committer, type FinishedCommit, type Job } from "./committer.ts";
+import { type Counters, newCounters } from "./counters.ts";
+import { CommitFanOut, rowsByGroup } from "./fan-out.ts";
+import { type DeviceEntry, GroupEntry } from "./group-state.ts";
+import { Mailboxes } from "./mailboxes.ts";
+import type { RelayOptions } from "./options.ts";
+import type { HelloRequest } from "./requests.ts";
+import { type LiveGroup, type Port, SessionDriver, type SessionHost } from "./session-driver.ts";
+import type { InviteRow, Store } from "./store/contract.ts";
+import type { RelayWorld } from "./world.ts";
+
+/** How often the rows of devices that only acknowledge are written, in milliseconds. */
+const softWriteMs = 10_000;
+/** How often groups that nobody is connected to are forgotten, in milliseconds. */
+const forgetMs = 30_000;
+/** Bytes of pushes that wait for a commit before no more are read from the network. */
+const queuedBytesMax = 64 * 1024 * 1024;
+
+export class Relay implements SessionHost {
+  readonly options: RelayOptions;
+  readonly store: Store;
+  readonly world: RelayWorld;
+  readonly counters: Counters = newCounters();
+  readonly mailboxes = new Mailboxes<SessionDriver>();
+  readonly #committer: Committer;
+  readonly #groups = new Map<string, LiveGroup>();
+  readonly #loading = new Map<string, Promise<LiveGroup | undefined>>();
+  readonly #sessions = new Set<SessionDriver>();
+  readonly #paused = new Set<SessionDriver>();
+  readonly #startedMs: number;
+  #softWrittenMs: number;
+  #forgottenMs: number;
+  #draining = false;
+
+  constructor(options: RelayOptions, store: Store, world: RelayWorld) {
+    this.options = options;
+    this.store = store;
+    this.world = world;
+    this.#startedMs = world.monotonicMs();
+    this.#softWrittenMs = this.#startedMs;
+    this.#forgottenMs = this.#startedMs;
+    this.#committer = new Committer(
+      {
+        store,
+        founding: options.founding,
+        groupBytesMax: options.limits.groupBytesMax,
+        storeBytesMax: options.limits.storeBytesMax,
+        nowMs: world.nowMs,
+        ageS: () => this.ageS(),
+        random: world.random,
+        onCommit: (commit) => this.#onCommit(commit),
+        onFailure: (error) => {
+          this.counters.commitsFailed += 1;
+          world.onStoreFailure(error);
+          this.#resumePaused();
+        },
+      },
+      async (groupId) => (await this.group(groupId))?.entry,
+    );
+  }
+
+  /** The relay's age in seconds: what TTLs and expiries count by, never a clock. */
+  ageS(): number {
+    return this.store.opened.ageS + Math.floor((this.world.monotonicMs() - this.#startedMs) / 1000);
+  }
+
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** Groups in memory. */
+  get liveGroups(): number {
+    return this.#groups.size;
+  }
+
+  /** Bytes that count towards the store's limit. */
+  get storeBytes(): number {
+    return this.#committer.storeBytes;
+  }
+
+  /** Bytes of pushes that wait for a commit. */
+  get queuedBytes(): number {
+    return this.#committer.queuedBytes;
+  }
+
+  /** A handshake finished: a session begins. */
+  attach(port: Port, deviceId: Uint8Array, address: string, hello: HelloRequest): SessionDriver {
+    const session = new SessionDriver(this, port, deviceId, address);
+    this.#sessions.add(session);
+    session.step({ kind: "hello", hello });
+    if (this.#draining) session.end(drainingError(0));
+    return session;
+  }
+
+  /** A connection is gone, or its session ended. Once for each session. */
+  detach(session: SessionDriver): void {
+    if (!this.#sessions.delete(session)) return;
+    this.#paused.delete(session);
+    this.mailboxes.leave(session);
+    const { live, device } = session;
+    if (live === undefined || device === undefined) return;
+    live.sessions.delete(session);
+    device.lastSeenMs = this.world.nowMs();
+    device.soft = true;
+    // A device that came back on another connection is not gone.
+    if (![...live.sessions].some((other) => other.device === device)) {
+      this.tellPresence(live, device, PresenceState.OFFLINE);
+    }
+  }
+
+  /** A group, loaded where nobody was connected to it; undefined where there is none. */
+  async group(groupId: Uint8Array): Promise<LiveGroup | undefined> {
+    const key = idText(groupId);
+    const live = this.#groups.get(key);
+    if (live !== undefined) return live;
+    let loading = this.#loading.get(key);
+    if (loading === undefined) {
+      loading = this.#load(groupId, key);
+      this.#loading.set(key, loading);
+    }
+    return loading;
+  }
+
+  async #load(groupId: Uint8Array, key: string): Promise<LiveGroup | undefined> {
+    try {
+      const loaded = await this.store.loadGroup(groupId);
+      if (loaded === undefined) return undefined;
+      const live = { entry: new GroupEntry(loaded), sessions: new Set<SessionDriver>() };
+      this.#groups.set(key, live);
+      return live;
+    } finally {
+      this.#loading.delete(key);
+    }
+  }
+
+  /** A member's session begins: an older one of the same device ends. */
+  join(session: SessionDriver, live: LiveGroup, device: DeviceEntry): void {
+    for (const other of live.sessions) {
+      if (other.device === device) other.end(new SyncError(ErrorCode.REPLACED));
+    }
+    live.sessions.add(session);
+    device.lastSeenMs = this.world.nowMs();
+    device.soft = true;
+    this.tellPresence(live, device, PresenceState.ONLINE, session);
+  }
+
+  /** Tells a group's other sessions whether a device is there. */
+  tellPresence(
+    live: LiveGroup,
+    device: DeviceEntry,
+    state: PresenceState,
+    except?: SessionDriver,
+  ): void {
+    for (const session of live.sessions) {
+      if (session === except || session.device === device) continue;
+      session.step({
+        kind: "tell",
+        body: {
+          case: "presence",
+          value: {
+            deviceId: device.row.deviceId,
+            state,
+            lastSeenMs: BigInt(device.lastSeenMs),
+          },
+        },
+      });
+    }
+  }
+
+  /** Puts a job into the next commit. */
+  submit(job: Job, session?: SessionDriver): void {
+    this.#committer.submit(job);
+    if (session !== undefined && this.#committer.queuedBytes > queuedBytesMax) {
+      session.port.pause();
+      this.#paused.add(session);
+    }
+  }
+
+  /** Keeps a group invite. */
+  addInvite(invite: InviteRow): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#committer.submit({
+        kind: "invite",
+        requestId: 0,
+        invite,
+        owner: {
+          settled: (_, outcome) => {
+            if (outcome instanceof SyncError) reject(outcome);
+            else resolve();
+          },
+        },
+      });
+    });
+  }
+
+  #onCommit(commit: FinishedCommit): void {
+    this.counters.commits += 1;
+    this.counters.blobsStored += commit.draft.blobs.length;
+    commit.settle();
+    for (const { group, outcome } of commit.changes) {
+      const live = this.#groups.get(group.idText);
+      if (live === undefined) continue;
+      for (const session of live.sessions) {
+        if (session.device?.row.state !== "active") {
+          session.end(new SyncError(ErrorCode.DEVICE_REVOKED));
+          continue;
+        }
+        session.step({
+          kind: "tell",
+          body: {
+            case: "notify",
+            value: {
+              head: BigInt(group.row.head),
+              membership: create(MembershipVersionSchema, {
+                count: BigInt(outcome.count),
+                head: outcome.head,
+              }),
+              epoch: BigInt(outcome.epoch),
+            },
+          },
+        });
+      }
+    }
+    this.#fanOut(commit);
+    this.#resumePaused();
+  }
+
+  #fanOut(commit: FinishedCommit): void {
+    const byGroup = rowsByGroup(commit.draft.blobs);
+    for (const entry of commit.draft.touched) {
+      const rows = byGroup.get(entry.row.groupKey);
+      const live = this.#groups.get(entry.idText);
+      if (rows === undefined || live === undefined) continue;
+      const blobs = new CommitFanOut(rows, (deviceKey) => entry.deviceId(deviceKey));
+      for (const session of live.sessions) {
+        session.step({ kind: "committed", blobs, crowded: session.crowded });
+      }
+    }
+  }
+
+  #resumePaused(): void {
+    if (this.#committer.queuedBytes > queuedBytesMax / 2) return;
+    for (const session of this.#paused) session.port.resume();
+    this.#paused.clear();
+  }
+
+  /** Once a second or so: what only time brings. */
+  tick(): void {
+    for (const notice of this.mailboxes.expire(this.world.nowMs())) {
+      notice.to.step({ kind: "tell", body: notice.body });
+    }
+    const nowMs = this.world.monotonicMs();
+    if (nowMs - this.#softWrittenMs >= softWriteMs) {
+      this.#softWrittenMs = nowMs;
+      this.#writeSoft();
+    }
+    if (nowMs - this.#forgottenMs >= forgetMs && this.#committer.quiet) {
+      this.#forgottenMs = nowMs;
+      this.#forget();
+    }
+  }
+
+  /** Writes the rows of devices that have acknowledged since they were last written. */
+  #writeSoft(): void {
+    for (const live of this.#groups.values()) {
+      for (const device of live.entry.devices.values()) {
+        if (!device.soft) continue;
+        this.#committer.submit({
+          kind: "device",
+          owner: silentOwner,
+          requestId: 0,
+          device,
+          counter: 0,
+          witness: new Uint8Array(0),
+        });
+      }
+    }
+  }
+
+  /**
+   * Forgets groups that nobody is connected to. Only while no commit is under
+   * way: a job holds on to its group, and two copies of one would part.
+   */
+  #forget(): void {
+    for (const [key, live] of this.#groups) {
+      if (live.sessions.size > 0) continue;
+      if ([...live.entry.devices.values()].some((device) => device.soft)) continue;
+      this.#groups.delete(key);
+    }
+  }
+
+  /**
+   * Shuts down in order: nothing new is taken, what was taken is committed and
+   * acknowledged, and every session is told when to come back, spread over
+   * `spreadMs`.
+   */
+  async drain(spreadMs: number): Promise<void> {
+    this.#draining = true;
+    for (const session of this.#sessions) session.step({ kind: "drain" });
+    this.#writeSoft();
+    await this.#committer.idle();
+    for (const session of this.#sessions) {
+      session.end(drainingError(spread(this.world.random(4), spreadMs)));
+    }
+  }
+}
+
+const silentOwner = {
+  settled(): void {
+    // A row that could not be written is written with the next one; the device says it again.
+  },
+};
+
+function drainingError(retryAfterMs: number): SyncError {
+  return new SyncError(ErrorCode.DRAINING, { retryAfterMs });
+}
+
+function spread(random: Uint8Array, spreadMs: number): number {
+  const fraction = new DataView(random.buffer, random.byteOffset).getUint32(0) / 2 ** 32;
+  return 500 + Math.floor(fraction * spreadMs);
+}

@@ -1,0 +1,154 @@
+/** The first words of the relay to a session. Pure. */
+import { create, fromBinary } from "@bufbuild/protobuf";
+import {
+  MembershipVersionSchema,
+  SenderPositionSchema,
+} from "../gen/syncrelay/sync/v1/error_pb.ts";
+import { DeviceWitnessSchema, SealedWitnessSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import {
+  FoundingPolicy,
+  GroupSummarySchema,
+  GroupWelcomeSchema,
+  LimitsSchema,
+  LobbyWelcomeSchema,
+  MemberRole,
+  type Presence,
+} from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { equalBytes } from "../wire/bytes.ts";
+import type { EnvelopeBody } from "../wire/envelope.ts";
+import { batchBlobsMax } from "../wire/limits.ts";
+import { softwareVersion } from "../wire/protocol.ts";
+import type { DeviceEntry, GroupEntry } from "./group-state.ts";
+import { envelopeBound, type Founding, type RelayLimits } from "./options.ts";
+import type { ReadPosition } from "./requests.ts";
+import type { DeviceGroup, DeviceRole, GroupRow } from "./store/contract.ts";
+
+const foundingPolicies: Record<Founding, FoundingPolicy> = {
+  open: FoundingPolicy.OPEN,
+  invite: FoundingPolicy.INVITE,
+  closed: FoundingPolicy.CLOSED,
+};
+
+export const memberRoles: Record<DeviceRole, MemberRole> = {
+  device: MemberRole.DEVICE,
+  paper: MemberRole.PAPER,
+};
+
+/**
+ * Whether a device's read position is of another log than this one: another log
+ * id, a cursor above the head, or another link at it. At or below the floor
+ * there is nothing to compare with.
+ */
+export function logChanged(
+  group: GroupRow,
+  read: ReadPosition,
+  linkAtCursor: Uint8Array | undefined,
+): boolean {
+  if (!equalBytes(read.logId, group.logId) || read.cursor > group.head) return true;
+  if (read.cursor <= group.floor) return false;
+  return linkAtCursor === undefined || !equalBytes(linkAtCursor, read.link);
+}
+
+function limitsMessage(limits: RelayLimits, group: GroupRow | undefined) {
+  const quota = group?.quotaBytes ?? 0;
+  return create(LimitsSchema, {
+    blobBytesMax: limits.blobBytesMax,
+    envelopeBytesMax: envelopeBound(limits),
+    batchBlobsMax,
+    groupBytesMax: BigInt(quota > 0 ? quota : limits.groupBytesMax),
+    groupBytesUsed: BigInt(group?.bytes ?? 0),
+  });
+}
+
+/** `Welcome` to a member. */
+export function memberWelcome(
+  version: number,
+  limits: RelayLimits,
+  group: GroupEntry,
+  device: DeviceEntry,
+  read: { readonly cursor: number; readonly changed: boolean },
+  presence: readonly Presence[],
+): EnvelopeBody {
+  const { row } = group;
+  return {
+    case: "welcome",
+    value: {
+      version,
+      relay: softwareVersion,
+      limits: limitsMessage(limits, row),
+      scope: {
+        case: "group",
+        value: create(GroupWelcomeSchema, {
+          logId: row.logId,
+          logChanged: read.changed,
+          head: BigInt(row.head),
+          floor: BigInt(row.floor),
+          membership: create(MembershipVersionSchema, {
+            count: BigInt(row.membershipCount),
+            head: row.membershipHead,
+          }),
+          epoch: BigInt(row.epoch),
+          own: create(SenderPositionSchema, {
+            seq: BigInt(device.row.lastSeq),
+            link: device.row.lastLink,
+          }),
+          pending: BigInt(Math.max(0, row.head - Math.max(read.cursor, row.floor))),
+          presence: [...presence],
+        }),
+      },
+    },
+  };
+}
+
+/** `Welcome` to a session without a group. */
+export function lobbyWelcome(
+  version: number,
+  limits: RelayLimits,
+  founding: Founding,
+  groups: readonly DeviceGroup[],
+): EnvelopeBody {
+  return {
+    case: "welcome",
+    value: {
+      version,
+      relay: softwareVersion,
+      limits: limitsMessage(limits, undefined),
+      scope: {
+        case: "lobby",
+        value: create(LobbyWelcomeSchema, {
+          founding: foundingPolicies[founding],
+          groups: groups
+            .filter((group) => group.state === "active")
+            .map((group) =>
+              create(GroupSummarySchema, {
+                groupId: group.groupId,
+                role: memberRoles[group.role],
+                membership: create(MembershipVersionSchema, {
+                  count: BigInt(group.membershipCount),
+                  head: group.membershipHead,
+                }),
+              }),
+            ),
+        }),
+      },
+    },
+  };
+}
+
+/** The newest witness of each device but one; undefined where there is none. */
+export function witnessesOf(
+  devices: Iterable<DeviceEntry>,
+  except: DeviceEntry,
+): EnvelopeBody | undefined {
+  const witnesses = [];
+  for (const device of devices) {
+    if (device === except || device.row.witness.byteLength === 0) continue;
+    witnesses.push(
+      create(DeviceWitnessSchema, {
+        deviceId: device.row.deviceId,
+        witness: fromBinary(SealedWitnessSchema, device.row.witness),
+      }),
+    );
+  }
+  return witnesses.length === 0 ? undefined : { case: "witnesses", value: { witnesses } };
+}

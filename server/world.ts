@@ -1,0 +1,14 @@
+import type { SyncError } from "../wire/errors.ts";
+
+/** The world, as arguments. */
+export interface RelayWorld {
+  /** Milliseconds since the Unix epoch: shown to people, and what rates are counted by. */
+  readonly nowMs: () => number;
+  /** Milliseconds that only rise while the process runs. */
+  readonly monotonicMs: () => number;
+  readonly random: (length: number) => Uint8Array;
+  /** A defect: what went wrong, with the id that its peer was told. */
+  readonly onDefect: (error: unknown, incident: string) => void;
+  /** The store failed; nothing was acknowledged. */
+  readonly onStoreFailure: (error: SyncError) => void;
+}
