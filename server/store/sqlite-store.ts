@@ -175,7 +175,7 @@ class OpenSqliteStore implements SqliteStore {
 
   async commit(batch: CommitBatch): Promise<void> {
     const witnessed = batch.devices.filter(
-      (row) => row.witnessCounter > 0 && this.#witnessed.get(row.deviceKey) !== row.witnessCounter,
+      (row) => this.#witnessed.get(row.deviceKey) !== row.witnessCounter,
     );
     const values = commitValues(batch, witnessed);
     await this.#parts.commit.run(values);

@@ -1,0 +1,13 @@
+/** Folders for tests, gone when the test is over. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+
+export async function temporaryFolder(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "sync-relay-store-"));
+  t.after(async () => {
+    await rm(folder, { recursive: true, force: true });
+  });
+  return folder;
+}
