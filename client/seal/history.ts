@@ -1,0 +1,434 @@
+/**
+ * Verified history: whether the blobs a relay hands over are what their senders
+ * wrote, in the order they wrote them, with none left out.
+ *
+ * Each sender's blobs form a chain: a header names the link of the one before,
+ * and a link covers the header. So one signature, the newest of a window, covers
+ * all that leads up to it. Where anything of a sender is not as it should be,
+ * its blobs of that window are verified one by one and judged in their order;
+ * other senders are not affected.
+ *
+ * The epoch of a body is not judged: it is no part of what is signed, since
+ * resealing changes it, and what authenticates under any epoch of the group must
+ * still match the hash in the signed header.
+ */
+import { create } from "@bufbuild/protobuf";
+import { FindingKind } from "../../gen/syncrelay/sealed/v1/bundle_pb.ts";
+import { type SenderLink, SenderLinkSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
+import { BodyState, type StoredBlob } from "../../gen/syncrelay/sync/v1/log_pb.ts";
+import { MemberRole } from "../../gen/syncrelay/sync/v1/session_pb.ts";
+import { equalBytes } from "../../wire/bytes.ts";
+import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import {
+  blobIdBytes,
+  blobLink,
+  deviceIdBytes,
+  idText,
+  parseId,
+  signatureBytes,
+  zeroLink,
+} from "../../wire/ids.ts";
+import { windowBlobsMax, windowBytesMax, witnessedMax } from "../../wire/limits.ts";
+import { type ChainPlace, verifyLink } from "./blob.ts";
+import { altered, safeNumber } from "./checks.ts";
+import { decodeHeader, type Header } from "./header.ts";
+import type { Roster, RosterDevice } from "./membership.ts";
+
+/** Each sender's last verified place, by the text of its id. */
+export type Positions = ReadonlyMap<string, ChainPlace>;
+
+/** What explains that a body is missing, as far as the signed header bears the relay out. */
+export type DropClaim = "expired" | "deleted" | "trimmed" | "none";
+
+/** What a blob turned out to be. */
+export type Verdict =
+  /** The next of its sender, body and all: open it. */
+  | {
+      readonly kind: "entry";
+      readonly stored: StoredBlob;
+      readonly header: Header;
+      readonly place: ChainPlace;
+    }
+  /**
+   * Read before, or below what was read: skipped. After a restore of the relay
+   * that is as it should be; in one and the same log the relay replays.
+   */
+  | {
+      readonly kind: "known";
+      readonly stored: StoredBlob;
+      readonly header: Header;
+      readonly link: Uint8Array;
+    }
+  /**
+   * The next of its sender, but only its header: the chain goes on, there is no
+   * entry. Claims other than `none` are the relay's until a header that deletes
+   * it, or a snapshot, is found.
+   */
+  | {
+      readonly kind: "dropped";
+      readonly stored: StoredBlob;
+      readonly header: Header;
+      readonly place: ChainPlace;
+      readonly claim: DropClaim;
+    }
+  /** Perhaps right, but behind one of its sender that is not: kept, not applied. */
+  | { readonly kind: "held"; readonly stored: StoredBlob }
+  /** Not what its sender wrote, or not where it belongs: evidence. */
+  | {
+      readonly kind: "refused";
+      readonly stored: StoredBlob;
+      readonly code: ErrorCode;
+      readonly finding: FindingKind;
+    };
+
+/** What blobs are verified against. */
+export interface WindowContext {
+  readonly groupId: Uint8Array;
+  /** Members and former ones, from the control chain. */
+  readonly roster: Roster;
+  /** Where each sender's chain was verified to. A sender that is absent has written nothing. */
+  readonly positions: Positions;
+  /**
+   * `on` (default) goes on from the positions. `again` re-reads a range that was
+   * read before: a sender's first blob may have any seq, and positions stay.
+   */
+  readonly reading?: "on" | "again";
+  /** Senders with an open finding from an earlier window, whose later blobs are held. */
+  readonly holding?: ReadonlySet<string>;
+}
+
+/**
+ * Verifies blobs in the order of the log: one verdict each, and the positions
+ * behind them. Works in windows of at most 2,000 blobs or 8 MiB, so that one bad
+ * signature costs a bounded amount. Never throws for what a relay sent.
+ */
+export function verifyWindow(
+  blobs: readonly StoredBlob[],
+  at: WindowContext,
+): { verdicts: Verdict[]; positions: Positions } {
+  const verdicts: Verdict[] = [];
+  const positions = new Map(at.positions);
+  const holding = new Set(at.holding);
+  for (let start = 0; start < blobs.length; ) {
+    const end = windowEnd(blobs, start);
+    verifyOne(blobs.slice(start, end), at, positions, holding, verdicts);
+    start = end;
+  }
+  return { verdicts, positions: at.reading === "again" ? at.positions : positions };
+}
+
+function windowEnd(blobs: readonly StoredBlob[], start: number): number {
+  let bytes = 0;
+  let end = start;
+  while (end < blobs.length && end - start < windowBlobsMax) {
+    bytes += blobs[end]?.blob?.body.byteLength ?? 0;
+    if (bytes > windowBytesMax && end > start) break;
+    end += 1;
+  }
+  return end;
+}
+
+/** One blob on its way to a verdict; without a header where it has no valid form. */
+interface Item {
+  readonly index: number;
+  readonly stored: StoredBlob;
+  readonly header: Header | undefined;
+  readonly link: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+/** The blobs of one sender in a window. */
+interface Run {
+  readonly sender: Uint8Array;
+  readonly id: string;
+  /** Undefined for a sender that may not write at all. */
+  readonly device: RosterDevice | undefined;
+  readonly items: Item[];
+}
+
+function verifyOne(
+  blobs: readonly StoredBlob[],
+  at: WindowContext,
+  positions: Map<string, ChainPlace>,
+  holding: Set<string>,
+  verdicts: Verdict[],
+): void {
+  const base = verdicts.length;
+  const runs = new Runs(at.roster);
+  for (const [index, stored] of blobs.entries()) {
+    const run = runs.of(stored.sender);
+    if (run.device === undefined) {
+      verdicts[base + index] = refused(stored, FindingKind.STRANGER);
+    } else {
+      run.items.push(itemOf(index, stored, at.groupId));
+    }
+  }
+  for (const run of runs.all) {
+    if (run.device === undefined || run.items.length === 0) continue;
+    // Undefined: the chain may be taken up anywhere.
+    const start =
+      at.reading === "again" ? undefined : (positions.get(run.id) ?? { seq: 0, link: zeroLink });
+    const judged =
+      judgeTogether(run.items, run.device, start) ??
+      judgeSingly(run.items, run.device, start, holding.has(run.id));
+    for (const [i, item] of run.items.entries()) {
+      verdicts[base + item.index] = judged.verdicts[i] as Verdict;
+    }
+    if (judged.place !== undefined) positions.set(run.id, judged.place);
+    if (judged.trouble) holding.add(run.id);
+  }
+}
+
+/** The runs of a window, found by sender without making its text for every blob. */
+class Runs {
+  readonly all: Run[] = [];
+  readonly #bySender = new Map<number, Run[]>();
+  readonly #roster: Roster;
+
+  constructor(roster: Roster) {
+    this.#roster = roster;
+  }
+
+  of(sender: Uint8Array): Run {
+    // Ids are random to whoever does not choose them; whoever does shares a
+    // bucket at most with the other members.
+    const bucket =
+      ((sender[0] ?? 0) << 24) |
+      ((sender[1] ?? 0) << 16) |
+      ((sender[2] ?? 0) << 8) |
+      (sender[3] ?? 0);
+    let runs = this.#bySender.get(bucket);
+    if (runs === undefined) {
+      runs = [];
+      this.#bySender.set(bucket, runs);
+    }
+    for (const run of runs) if (equalBytes(run.sender, sender)) return run;
+    const id = sender.byteLength === deviceIdBytes ? idText(sender) : "";
+    const device = this.#roster.get(id);
+    // A recovery phrase admits a device and writes nothing else.
+    const mayWrite = device !== undefined && device.role !== MemberRole.PAPER;
+    const run: Run = { sender, id, device: mayWrite ? device : undefined, items: [] };
+    // Strangers are not kept: a relay could invent any number of them.
+    if (mayWrite) {
+      runs.push(run);
+      this.all.push(run);
+    }
+    return run;
+  }
+}
+
+function itemOf(index: number, stored: StoredBlob, groupId: Uint8Array): Item {
+  const blob = stored.blob;
+  let header: Header | undefined;
+  if (
+    blob?.blobId.byteLength === blobIdBytes &&
+    blob.signature.byteLength === signatureBytes &&
+    (blob.body.byteLength === 0 || safeNumber(blob.epoch, 1) !== undefined)
+  ) {
+    try {
+      header = decodeHeader(blob.header);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      // No header: the verdict will say that it was altered.
+    }
+  }
+  if (blob === undefined || header === undefined) {
+    return { index, stored, header: undefined, link: zeroLink, signature: zeroLink };
+  }
+  const link = blobLink(groupId, stored.sender, blob.blobId, blob.header);
+  return { index, stored, header, link, signature: blob.signature };
+}
+
+interface Judged {
+  readonly verdicts: Verdict[];
+  /** The sender's last verified place. */
+  readonly place: ChainPlace | undefined;
+  readonly trouble: boolean;
+}
+
+/**
+ * The common case: every blob extends the chain, or was read before, and the
+ * newest signature holds. Undefined where anything is otherwise.
+ */
+function judgeTogether(
+  items: readonly Item[],
+  device: RosterDevice,
+  start: ChainPlace | undefined,
+): Judged | undefined {
+  const verdicts: Verdict[] = [];
+  let place = start;
+  let newest: Item | undefined;
+  for (const item of items) {
+    const { header, link } = item;
+    if (header === undefined || beyondClosing(device, header.seq, link)) return undefined;
+    if (place !== undefined && header.seq <= place.seq) {
+      if (header.seq === place.seq && !equalBytes(link, place.link)) return undefined;
+      verdicts.push({ kind: "known", stored: item.stored, header, link });
+    } else if (place === undefined || extendsPlace(place, header)) {
+      place = { seq: header.seq, link };
+      newest = item;
+      verdicts.push(accepted(item, header, place));
+    } else {
+      return undefined;
+    }
+  }
+  if (newest !== undefined && !verifyLink(device.signingKey, newest.link, newest.signature)) {
+    return undefined;
+  }
+  return { verdicts, place, trouble: false };
+}
+
+/** Every signature by itself, every blob by its place: finds what is wrong and with which. */
+function judgeSingly(
+  items: readonly Item[],
+  device: RosterDevice,
+  start: ChainPlace | undefined,
+  held: boolean,
+): Judged {
+  const verdicts: Verdict[] = [];
+  let place = start;
+  let trouble = held;
+  for (const [i, item] of items.entries()) {
+    const { header, link, stored } = item;
+    if (header === undefined || !verifyLink(device.signingKey, link, item.signature)) {
+      trouble = true;
+      verdicts.push(refused(stored, FindingKind.ALTERED));
+      continue;
+    }
+    const finding = findingAt(place, header, link, device);
+    if (finding === undefined) {
+      place = { seq: header.seq, link };
+      verdicts.push(accepted(item, header, place));
+    } else if (finding === "known") {
+      verdicts.push({ kind: "known", stored, header, link });
+    } else if (finding === "gap") {
+      // Behind one that was refused, a gap is what that one left.
+      if (trouble) verdicts.push({ kind: "held", stored });
+      else verdicts.push(refused(stored, gapFinding(items.slice(i + 1), place)));
+      trouble = true;
+    } else {
+      trouble = true;
+      verdicts.push(refused(stored, finding));
+    }
+  }
+  return { verdicts, place, trouble };
+}
+
+/** What a blob with a valid signature is at its place; undefined: the next one. */
+function findingAt(
+  place: ChainPlace | undefined,
+  header: Header,
+  link: Uint8Array,
+  device: RosterDevice,
+): FindingKind | "known" | "gap" | undefined {
+  if (beyondClosing(device, header.seq, link)) return FindingKind.STRANGER;
+  if (place === undefined || extendsPlace(place, header)) return undefined;
+  // The device itself gives up the link held here and goes on from another one.
+  if (header.abandonedLink !== undefined && equalBytes(header.abandonedLink, place.link)) {
+    return undefined;
+  }
+  if (header.seq === place.seq + 1) return FindingKind.DEVICE_FORKED;
+  if (header.seq > place.seq) return "gap";
+  if (header.seq === place.seq && !equalBytes(link, place.link)) return FindingKind.DEVICE_FORKED;
+  return "known";
+}
+
+/** A seq was passed over: it comes later, or not at all. */
+function gapFinding(later: readonly Item[], place: ChainPlace | undefined): FindingKind {
+  const missing = (place?.seq ?? 0) + 1;
+  return later.some((item) => item.header?.seq === missing)
+    ? FindingKind.REORDERED
+    : FindingKind.DROPPED;
+}
+
+function extendsPlace(place: ChainPlace, header: Header): boolean {
+  return header.seq === place.seq + 1 && equalBytes(header.previousLink, place.link);
+}
+
+/** Whether a removed device's blob lies above its closing place, or is another one at it. */
+function beyondClosing(device: RosterDevice, seq: number, link: Uint8Array): boolean {
+  const closing = device.closing;
+  if (closing === undefined || seq < closing.seq) return false;
+  return seq > closing.seq || !equalBytes(link, closing.link);
+}
+
+function accepted(item: Item, header: Header, place: ChainPlace): Verdict {
+  const { stored } = item;
+  return stored.blob !== undefined && stored.blob.body.byteLength > 0
+    ? { kind: "entry", stored, header, place }
+    : { kind: "dropped", stored, header, place, claim: claimOf(stored.bodyState, header) };
+}
+
+function claimOf(state: BodyState, header: Header): DropClaim {
+  switch (state) {
+    case BodyState.EXPIRED:
+      // What was signed without a TTL cannot have outlived it.
+      return header.ttlS === 0 ? "none" : "expired";
+    case BodyState.DELETED:
+      return "deleted";
+    case BodyState.TRIMMED:
+      return "trimmed";
+    default:
+      return "none";
+  }
+}
+
+function refused(stored: StoredBlob, finding: FindingKind): Verdict {
+  const code =
+    finding === FindingKind.DEVICE_FORKED ? ErrorCode.DEVICE_FORKED : ErrorCode.HISTORY_ALTERED;
+  return { kind: "refused", stored, code, finding };
+}
+
+/**
+ * What changed of other devices since `told`, for the next entry's witness: at
+ * most 256 places, the rest with the entry after. `told` is what has been
+ * witnessed once that entry is queued.
+ */
+export function changedPlaces(
+  positions: Positions,
+  told: Positions,
+  self: Uint8Array,
+): { changed: SenderLink[]; told: Positions } {
+  const changed: SenderLink[] = [];
+  const toldNow = new Map(told);
+  const own = idText(self);
+  for (const [id, place] of positions) {
+    if (changed.length === witnessedMax) break;
+    if (id === own || place.seq === 0) continue;
+    const before = told.get(id);
+    if (before !== undefined && before.seq === place.seq && equalBytes(before.link, place.link)) {
+      continue;
+    }
+    changed.push(senderLink(id, place));
+    toldNow.set(id, place);
+  }
+  return { changed, told: toldNow };
+}
+
+/** Positions as messages carry them. */
+export function senderLinks(positions: Positions): SenderLink[] {
+  return Array.from(positions, ([id, place]) => senderLink(id, place));
+}
+
+/** Positions from messages. Throws HISTORY_ALTERED where one is not a place. */
+export function positionsOf(links: readonly SenderLink[]): Positions {
+  const positions = new Map<string, ChainPlace>();
+  for (const { deviceId, seq, link } of links) {
+    const number = safeNumber(seq, 0);
+    if (
+      number === undefined ||
+      deviceId.byteLength !== deviceIdBytes ||
+      link.byteLength !== zeroLink.byteLength
+    ) {
+      throw altered();
+    }
+    positions.set(idText(deviceId), { seq: number, link });
+  }
+  return positions;
+}
+
+function senderLink(id: string, place: ChainPlace): SenderLink {
+  const deviceId = parseId(id, deviceIdBytes);
+  if (deviceId === undefined) throw new RangeError("positions are keyed by device ids");
+  return create(SenderLinkSchema, { deviceId, seq: BigInt(place.seq), link: place.link });
+}
