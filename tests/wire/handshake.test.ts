@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import Noise from "noise-handshake";
-import curve from "noise-handshake/dh";
+import curve from "noise-handshake/dh.js";
 import { copyBytes, fromHex, utf8 } from "../../wire/bytes.ts";
 import { checkedCurve, Handshake, keyPairOf } from "../../wire/channel.ts";
 import { handshakeBytesMax } from "../../wire/limits.ts";
