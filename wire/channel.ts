@@ -8,8 +8,8 @@
  * messages, a Diffie-Hellman result of zero, the reuse of a failed state, and
  * the end of its 32-bit nonce counter.
  */
-import Noise, { type NoiseCurve, type NoiseKeyPair } from "noise-handshake";
-import curve from "noise-handshake/dh";
+import Noise from "noise-handshake";
+import curve from "noise-handshake/dh.js";
 import sodium from "sodium-universal";
 import { ErrorCode } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { copyBytes, isZero } from "./bytes.ts";
@@ -35,14 +35,24 @@ export function keyPairOf(secretKey: Uint8Array): KeyPair {
   return { publicKey: copyBytes(pair.publicKey), secretKey: pair.secretKey };
 }
 
+/** X25519 as the handshake calls it. */
+export interface Curve {
+  readonly DHLEN: number;
+  readonly PKLEN: number;
+  readonly SKLEN: number;
+  readonly ALG: string;
+  generateKeyPair(secretKey?: Uint8Array): KeyPair;
+  dh(publicKey: Uint8Array, keyPair: KeyPair): Uint8Array;
+}
+
 /**
  * The library's curve, refusing the all-zero result that a remote key of small
  * order leads to (RFC 7748, section 6.1). `sodium-native` refuses it by itself,
  * `sodium-javascript` does not.
  */
-export const checkedCurve: NoiseCurve = {
+export const checkedCurve: Curve = {
   ...curve,
-  dh(publicKey: Uint8Array, keyPair: NoiseKeyPair): Uint8Array {
+  dh(publicKey: Uint8Array, keyPair: KeyPair): Uint8Array {
     const shared = curve.dh(publicKey, keyPair);
     if (isZero(shared)) throw new SyncError(ErrorCode.HANDSHAKE_FAILED);
     return shared;

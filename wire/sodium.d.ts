@@ -85,7 +85,7 @@ declare module "noise-handshake" {
   }
 }
 
-declare module "noise-handshake/dh" {
+declare module "noise-handshake/dh.js" {
   import type { NoiseCurve } from "noise-handshake";
 
   const curve: NoiseCurve;
