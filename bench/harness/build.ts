@@ -1,6 +1,6 @@
 /** Where a benchmark's compiled code and its stores lie, and the compiling. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -30,6 +30,13 @@ export function build(): void {
       cause: error,
     });
   }
+  execFileSync("sed", [
+    "-i",
+    's|"noise-handshake/dh"|"noise-handshake/dh.js"|',
+    join(buildFolder, "wire/channel.js"),
+  // The compiler leaves the migrations where they are.
+  const migrations = join("server", "store", "migrations");
+  cpSync(join(root, migrations), join(buildFolder, migrations), { recursive: true });
 }
 
 /** Gives `work` an empty folder on the checkout's disk that is gone afterwards. */

@@ -95,6 +95,48 @@ export function compare(
   return { ...asked, target, wanted, ours, limit, ratio, met, runs };
 }
 
+/**
+ * What a unit of the work cost each side's server: processor time of all its
+ * threads, and how many units shared a commit. These drift less than rates do,
+ * and say where a rate comes from.
+ */
+export function costs(
+  asked: Pick<Result, "question" | "sides">,
+  pairs: readonly { readonly ours: Figures; readonly limit: Figures }[],
+  unit: string,
+  units: number,
+): Result[] {
+  const cost = (figures: Figures): Figures => ({
+    cpu: (figures["cpuUs"] as number) / units,
+    shared: units / (figures["commits"] as number),
+  });
+  const spent = pairs.map(({ ours, limit }) => ({ ours: cost(ours), limit: cost(limit) }));
+  const { question } = asked;
+  return [
+    compare(
+      {
+        ...asked,
+        question: `${question}/cpu`,
+        what: `processor time of the server for each ${unit}`,
+        unit: `µs/${unit}`,
+        wanted: "at most",
+      },
+      spent,
+      "cpu",
+    ),
+    compare(
+      {
+        ...asked,
+        question: `${question}/commit`,
+        what: `how many shared a commit`,
+        unit: `${unit}/commit`,
+      },
+      spent,
+      "shared",
+    ),
+  ];
+}
+
 /** The result of one side's runs. */
 export function alone(asked: Asked, figures: readonly number[]): Result {
   return {

@@ -1,13 +1,16 @@
 /** Our relay as a role: as anybody starts it, with its limits lifted. */
 import { join } from "node:path";
-import { startRelay } from "../../server/index.ts";
+import { type RunningRelay, startRelay } from "../../server/index.ts";
 import { serveRole } from "./role.ts";
 
 const lifted = 2 ** 40;
+let relay: RunningRelay | undefined;
 
 serveRole({
+  /** Commits so far. */
+  commits: () => Promise.resolve(relay?.counters.commits ?? 0),
   start: async (args: { folder: string }) => {
-    const relay = await startRelay({
+    relay = await startRelay({
       listen: "127.0.0.1:0",
       data: join(args.folder, "relay"),
       founding: "open",

@@ -1,7 +1,7 @@
 /** How a question starts the two sides: a server and its load, each a process, on an empty store. */
 import { inDataFolder } from "./build.ts";
 import type { Figures, Settings } from "./measure.ts";
-import { withParts } from "./part.ts";
+import { type PartName, withParts } from "./part.ts";
 
 /** Durability, as it is stated beside the figures. */
 export const oursDurable =
@@ -11,17 +11,8 @@ export const limitDurable =
 
 /** Loads a fresh relay of ours. */
 export function loadOurs(settings: Settings, method: string, args: object): Promise<Figures> {
-  return inDataFolder((folder) =>
-    withParts(
-      [{ name: "harness/relay", nodeOptions: settings.relayOptions }, "load/relay-load"] as const,
-      async (server, load) => {
-        const { port } = await server.call<{ port: number }>("start", { folder });
-        const before = await server.call<number>("cpuUs");
-        const figures = await load.call<Figures>(method, { port, ...args });
-        return { ...figures, cpuUs: (await server.call<number>("cpuUs")) - before };
-      },
-    ),
-  );
+  const relay = { name: "harness/relay", nodeOptions: settings.relayOptions };
+  return load(relay, "load/relay-load", {}, method, args);
 }
 
 /** Loads a fresh L4. */
@@ -29,13 +20,28 @@ export function loadLimit(
   method: string,
   args: { readonly payloadBytes: number; readonly [name: string]: unknown },
 ): Promise<Figures> {
+  const { payloadBytes } = args;
+  return load("limits/relay", "load/limit-load", { payloadBytes }, method, args);
+}
+
+/** What the load found; what the server's process spent on it, and in how many commits. */
+function load(
+  server: PartName,
+  client: PartName,
+  start: object,
+  method: string,
+  args: object,
+): Promise<Figures> {
   return inDataFolder((folder) =>
-    withParts(["limits/relay", "load/limit-load"] as const, async (server, load) => {
-      const { payloadBytes } = args;
-      const { port } = await server.call<{ port: number }>("start", { folder, payloadBytes });
-      const before = await server.call<number>("cpuUs");
+    withParts([server, client] as const, async (relay, load) => {
+      const { port } = await relay.call<{ port: number }>("start", { folder, ...start });
+      const before = await relay.call<number>("cpuUs");
       const figures = await load.call<Figures>(method, { port, ...args });
-      return { ...figures, cpuUs: (await server.call<number>("cpuUs")) - before };
+      return {
+        ...figures,
+        cpuUs: (await relay.call<number>("cpuUs")) - before,
+        commits: await relay.call<number>("commits"),
+      };
     }),
   );
 }

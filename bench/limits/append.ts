@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { serveRole } from "../harness/role.ts";
-import { LimitStore, place } from "./group-commit.ts";
+import { fullHeaderBytes, LimitStore, place, type RowShape } from "./group-commit.ts";
 
 const groups = 16;
 
@@ -12,9 +12,11 @@ serveRole({
     rowsPerCommit: number;
     rows: number;
     payloadBytes: number;
+    shape: RowShape;
   }) => {
-    const store = await LimitStore.create(join(args.folder, "limit.sqlite"));
-    const slots = randomBytes(args.rowsPerCommit * args.payloadBytes);
+    const store = await LimitStore.create(join(args.folder, "limit.sqlite"), args.shape);
+    const slotBytes = args.payloadBytes + (args.shape === "full" ? fullHeaderBytes : 0);
+    const slots = randomBytes(args.rowsPerCommit * slotBytes);
     const heads = Array.from({ length: groups }, () => 0);
     let written = 0;
     const commit = (): Promise<void> => {
@@ -26,14 +28,10 @@ serveRole({
       });
       written += args.rowsPerCommit;
       return new Promise((resolve, reject) => {
-        store.append(
-          { places, slots, slotBytes: args.payloadBytes },
-          args.payloadBytes,
-          (error) => {
-            if (error === null) resolve();
-            else reject(error);
-          },
-        );
+        store.append({ places, slots, slotBytes }, args.payloadBytes, (error) => {
+          if (error === null) resolve();
+          else reject(error);
+        });
       });
     };
     while (written < args.rows / 5) await commit();

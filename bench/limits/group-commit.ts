@@ -29,26 +29,60 @@ export function place(group: number, sender: number, cursor: number): number {
   return (group * 2 ** 13 + sender) * 2 ** 32 + cursor;
 }
 
-const schema = `
+const settings = `
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = FULL;
   PRAGMA cache_size = -65536;
-  CREATE TABLE blobs (
-    id INTEGER PRIMARY KEY,
-    group_key INTEGER NOT NULL,
-    cursor INTEGER NOT NULL,
-    sender_key INTEGER NOT NULL,
-    payload BLOB NOT NULL
-  );
-  CREATE UNIQUE INDEX blobs_by_place ON blobs (group_key, cursor);
+  PRAGMA wal_autocheckpoint = 4000;
 `;
 
-const insertRows = `
-  INSERT INTO blobs (group_key, cursor, sender_key, payload)
-  SELECT value >> 45, value & 0xffffffff, (value >> 32) & 0x1fff,
-         substr(?2, key * ?3 + 1 + ?3 - ?4, ?4)
-  FROM json_each(?1)
-`;
+/**
+ * What a row is. `lean`: where it stands and its payload, all that L4 needs.
+ * `full`: the columns and their sizes as in the relay's own store, of which the
+ * payload is the body.
+ */
+export type RowShape = "lean" | "full";
+
+/** In a `full` slot, before the payload: link (32), blob id (16), signature (64), header (74). */
+export const fullHeaderBytes = 186;
+
+const tables: Readonly<Record<RowShape, string>> = {
+  lean: `
+    CREATE TABLE blobs (
+      group_key INTEGER NOT NULL, cursor INTEGER NOT NULL, device_key INTEGER NOT NULL,
+      body BLOB NOT NULL
+    ) STRICT;
+  `,
+  full: `
+    CREATE TABLE blobs (
+      group_key INTEGER NOT NULL, cursor INTEGER NOT NULL, device_key INTEGER NOT NULL,
+      seq INTEGER NOT NULL, prior_cursor INTEGER NOT NULL, epoch INTEGER NOT NULL,
+      body_state INTEGER NOT NULL, stored_age_s INTEGER NOT NULL,
+      link BLOB NOT NULL, blob_id BLOB NOT NULL, signature BLOB NOT NULL, header BLOB NOT NULL,
+      body BLOB NOT NULL
+    ) STRICT;
+  `,
+};
+
+const index = "CREATE UNIQUE INDEX blobs_by_cursor ON blobs (group_key, cursor);";
+
+const inserts: Readonly<Record<RowShape, string>> = {
+  lean: `
+    INSERT INTO blobs
+    SELECT value >> 45, value & 0xffffffff, (value >> 32) & 0x1fff,
+      substr(?2, key * ?3 + 1 + ?3 - ?4, ?4)
+    FROM json_each(?1)
+  `,
+  full: `
+    INSERT INTO blobs
+    SELECT value >> 45, value & 0xffffffff, (value >> 32) & 0x1fff,
+      value & 0xffffffff, (value & 0xffffffff) - 1, 1, 0, 0,
+      substr(?2, key * ?3 + 1, 32), substr(?2, key * ?3 + 33, 16),
+      substr(?2, key * ?3 + 49, 64), substr(?2, key * ?3 + 113, 74),
+      substr(?2, key * ?3 + 1 + ?3 - ?4, ?4)
+    FROM json_each(?1)
+  `,
+};
 
 /** The store of a limit. One commit at a time. */
 export class LimitStore {
@@ -70,17 +104,17 @@ export class LimitStore {
   }
 
   /** Makes a store in a new file. */
-  static async create(file: string): Promise<LimitStore> {
+  static async create(file: string, shape: RowShape): Promise<LimitStore> {
     const writer = await openDatabase(file);
-    await settled((done) => writer.exec(schema, done));
+    await settled((done) => writer.exec(settings + tables[shape] + index, done));
     const reader = await openDatabase(file);
     return new LimitStore(
       writer,
       reader,
-      await prepare(writer, insertRows),
+      await prepare(writer, inserts[shape]),
       await prepare(
         reader,
-        "SELECT cursor, payload FROM blobs WHERE group_key = ? AND cursor > ? ORDER BY cursor LIMIT 1000",
+        "SELECT cursor, body AS payload FROM blobs WHERE group_key = ? AND cursor > ? ORDER BY cursor LIMIT 1000",
       ),
     );
   }

@@ -74,6 +74,8 @@ class LimitRelay {
   readonly #payloadBytes: number;
   readonly #slotBytes: number;
   readonly #groups = new Map<number, Group>();
+  /** Commits so far. */
+  commits = 0;
   #batch: Batch;
   #committing = false;
 
@@ -141,6 +143,7 @@ class LimitRelay {
       this.#payloadBytes,
       (error) => {
         if (error !== null) throw error;
+        this.commits += 1;
         // The next commit runs on the thread pool while this one is acknowledged here.
         if (this.#batch.places.length > 0) this.#commit();
         else this.#committing = false;
@@ -181,13 +184,16 @@ class LimitRelay {
   }
 
   async #answerPull(connection: Connection, from: number): Promise<void> {
-    let after = from;
-    while (after < connection.group.head) {
-      const rows = await this.#store.read(connection.group.group, after);
+    const { group, head } = connection.group;
+    let page = this.#store.read(group, from);
+    for (;;) {
+      const rows = await page;
       const last = rows.at(-1);
       if (last === undefined) return;
-      after = last.cursor;
+      // The next page is read on the thread pool while this one is encrypted here.
+      if (last.cursor < head) page = this.#store.read(group, last.cursor);
       send(connection, rowsMessage(frameType.pull, rows));
+      if (last.cursor >= head) return;
     }
   }
 }
@@ -213,10 +219,14 @@ function send(connection: Connection, message: Buffer): void {
   connection.socket.send(frame);
 }
 
+let relay: LimitRelay | undefined;
+
 serveRole({
+  commits: () => Promise.resolve(relay?.commits ?? 0),
   start: async (args: { folder: string; payloadBytes: number }) => {
-    const store = await LimitStore.create(join(args.folder, "limit.sqlite"));
-    const relay = new LimitRelay(store, args.payloadBytes);
+    const store = await LimitStore.create(join(args.folder, "limit.sqlite"), "lean");
+    const started = new LimitRelay(store, args.payloadBytes);
+    relay = started;
     const server = new WebSocketServer({
       host: "127.0.0.1",
       port: 0,
@@ -224,7 +234,7 @@ serveRole({
       maxPayload: 16 * 1024 * 1024,
     });
     await once(server, "listening");
-    server.on("connection", (socket) => relay.accept(socket));
+    server.on("connection", (socket) => started.accept(socket));
     return { port: (server.address() as AddressInfo).port };
   },
 });

@@ -1,8 +1,10 @@
 /** The load on a limit: clients of `bench/limits`, all in one process. */
+import { percentile } from "../harness/measure.ts";
 import { serveRole } from "../harness/role.ts";
 import { FrameCipher, tagBytes } from "../limits/frame-cipher.ts";
-import { frameType, helloBytes, pushHeaderBytes } from "../limits/frames.ts";
+import { frameType, helloBytes, pushHeaderBytes, rowHeaderBytes } from "../limits/frames.ts";
 import { FrameSocket } from "./frame-socket.ts";
+import { OpenLoop, paced } from "./latencies.ts";
 import { Throughput } from "./throughput.ts";
 
 /** A client of a limit. */
@@ -124,4 +126,119 @@ async function pushes(args: PushArgs): Promise<{ perSecond: number }> {
   return { perSecond };
 }
 
-serveRole({ pushes });
+interface DeliveryArgs {
+  readonly port: number;
+  readonly payloadBytes: number;
+  readonly perSecond: number;
+  readonly total: number;
+  readonly beside: number;
+  readonly besideClients: number;
+}
+
+/** From one client's push until another client of the group has it. */
+async function delivery(args: DeliveryArgs): Promise<{ p50Ms: number; p99Ms: number }> {
+  const sealed = true;
+  const writer = await LimitClient.connect({ ...args, sealed, client: 0, group: 0 });
+  const reader = await LimitClient.connect({ ...args, sealed, client: 1, group: 0 });
+  reader.ask(Buffer.from([frameType.deliver]));
+  const besideEach = Math.ceil((args.beside * args.total) / args.perSecond / args.besideClients);
+  const beside = await Promise.all(
+    Array.from({ length: args.besideClients }, (_, i) =>
+      LimitClient.connect({ ...args, sealed, client: 2 + i, group: 1 + i }),
+    ),
+  );
+  const loop = new OpenLoop();
+  reader.onMessage = (message) => loop.arrive(countRows(message));
+  let turn = 0;
+  const besideSent = paced(Math.max(args.beside, 1), besideEach * beside.length, () => {
+    const client = beside[turn % beside.length] as LimitClient;
+    client.push(turn++);
+    client.flush();
+  });
+  const latenciesMs = await loop.run(args.perSecond, args.total, () => {
+    writer.push(0);
+    writer.flush();
+  });
+  await besideSent;
+  return { p50Ms: percentile(latenciesMs, 0.5), p99Ms: percentile(latenciesMs, 0.99) };
+}
+
+interface FanOutArgs {
+  readonly port: number;
+  readonly readers: number;
+  readonly outstanding: number;
+  readonly payloadBytes: number;
+  readonly warmup: number;
+  readonly measured: number;
+}
+
+/** One client writes and others of its group read. */
+async function fanOut(args: FanOutArgs): Promise<{ perSecond: number }> {
+  const throughput = new Throughput(args.warmup, args.measured);
+  const sealed = true;
+  const writer = await LimitClient.connect({ ...args, sealed, client: 0, group: 0 });
+  for (let i = 1; i <= args.readers; i++) {
+    const reader = await LimitClient.connect({ ...args, sealed, client: i, group: 0 });
+    reader.onMessage = (message) => throughput.count(countRows(message));
+    reader.ask(Buffer.from([frameType.deliver]));
+  }
+  const push = (count: number): void => {
+    for (let i = 0; i < count; i++) writer.push(0);
+  };
+  writer.onMessage = (message) => push((message.byteLength - 1) / 4);
+  push(args.outstanding);
+  writer.flush();
+  return { perSecond: await throughput.result };
+}
+
+interface CatchUpArgs {
+  readonly port: number;
+  readonly blobs: number;
+  readonly payloadBytes: number;
+}
+
+/** A client pulls a whole log. */
+async function catchUp(args: CatchUpArgs): Promise<{ perSecond: number }> {
+  const sealed = true;
+  const writer = await LimitClient.connect({ ...args, sealed, client: 0, group: 0 });
+  await new Promise<void>((resolve) => {
+    let sent = 0;
+    let stored = 0;
+    const push = (count: number): void => {
+      for (let i = 0; i < count && sent < args.blobs; i++) writer.push(sent++);
+    };
+    writer.onMessage = (message) => {
+      const acknowledged = (message.byteLength - 1) / 4;
+      stored += acknowledged;
+      push(acknowledged);
+      if (stored === args.blobs) resolve();
+    };
+    push(400);
+    writer.flush();
+  });
+  const reader = await LimitClient.connect({ ...args, sealed, client: 1, group: 0 });
+  return new Promise((resolve) => {
+    let received = 0;
+    const startedMs = performance.now();
+    reader.onMessage = (message) => {
+      received += countRows(message);
+      if (received === args.blobs) {
+        resolve({ perSecond: (received / (performance.now() - startedMs)) * 1_000 });
+      }
+    };
+    const pull = Buffer.alloc(5);
+    pull[0] = frameType.pull;
+    reader.ask(pull);
+  });
+}
+
+/** How many rows a page or a delivery holds. */
+function countRows(message: Buffer): number {
+  let rows = 0;
+  for (let offset = 1; offset < message.byteLength; rows++) {
+    offset += rowHeaderBytes + message.readUInt32LE(offset + 4);
+  }
+  return rows;
+}
+
+serveRole({ pushes, delivery, fanOut, catchUp });

@@ -3,6 +3,7 @@ import { inDataFolder } from "../harness/build.ts";
 import { type Asked, alone, type Question, type Settings } from "../harness/measure.ts";
 import { withParts } from "../harness/part.ts";
 import { limitDurable, loadLimit } from "../harness/sides.ts";
+import type { RowShape } from "../limits/group-commit.ts";
 
 const load = {
   clients: 16,
@@ -25,7 +26,7 @@ async function echo(sealed: boolean): Promise<number> {
 }
 
 /** L3, with commits of so many rows. */
-export function appendRows(rowsPerCommit: number, rows: number): Promise<number> {
+export function appendRows(shape: RowShape, rowsPerCommit: number, rows: number): Promise<number> {
   return inDataFolder((folder) =>
     withParts(["limits/append"] as const, async (store) => {
       const { perSecond } = await store.call<{ perSecond: number }>("append", {
@@ -33,6 +34,7 @@ export function appendRows(rowsPerCommit: number, rows: number): Promise<number>
         rowsPerCommit,
         rows,
         payloadBytes: load.payloadBytes,
+        shape,
       });
       return perSecond;
     }),
@@ -44,7 +46,25 @@ async function relay(): Promise<number> {
   return figures["perSecond"] as number;
 }
 
-const rows: readonly { readonly asked: Asked; readonly run: () => Promise<number> }[] = [
+interface Row {
+  readonly asked: Asked;
+  readonly run: () => Promise<number>;
+}
+
+function appendRow(shape: RowShape, rowsPerCommit: number): Row {
+  const columns = shape === "lean" ? "of 256 B" : "of 256 B with the relay's other columns";
+  return {
+    asked: {
+      question: `L3/${shape}/${rowsPerCommit}`,
+      what: `SQLite alone, rows ${columns}, in 16 groups, ${rowsPerCommit} a commit`,
+      unit: "rows/s",
+      sides: { ours: "L3: sqlite3, WAL, synchronous=FULL: fsynced" },
+    },
+    run: () => appendRows(shape, rowsPerCommit, Math.min(300_000, 3_000 * rowsPerCommit)),
+  };
+}
+
+const rows: readonly Row[] = [
   {
     asked: {
       question: "L1",
@@ -63,15 +83,8 @@ const rows: readonly { readonly asked: Asked; readonly run: () => Promise<number
     },
     run: () => echo(true),
   },
-  ...[1, 10, 100, 1_000].map((rowsPerCommit) => ({
-    asked: {
-      question: `L3/${rowsPerCommit}`,
-      what: `SQLite alone, rows of 256 B in 16 groups, ${rowsPerCommit} a commit`,
-      unit: "rows/s",
-      sides: { ours: "L3: sqlite3, WAL, synchronous=FULL: fsynced" },
-    },
-    run: () => appendRows(rowsPerCommit, Math.min(300_000, 3_000 * rowsPerCommit)),
-  })),
+  ...[1, 10, 100, 1_000].map((rowsPerCommit) => appendRow("lean", rowsPerCommit)),
+  appendRow("full", 1_000),
   {
     asked: {
       question: "L4",
