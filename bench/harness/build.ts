@@ -30,10 +30,6 @@ export function build(): void {
       cause: error,
     });
   }
-  execFileSync("sed", [
-    "-i",
-    's|"noise-handshake/dh"|"noise-handshake/dh.js"|',
-    join(buildFolder, "wire/channel.js"),
   // The compiler leaves the migrations where they are.
   const migrations = join("server", "store", "migrations");
   cpSync(join(root, migrations), join(buildFolder, migrations), { recursive: true });
