@@ -25,7 +25,7 @@ function scalar(type: ScalarType): fc.Arbitrary<unknown> {
 function single(field: DescField): fc.Arbitrary<unknown> {
   if (field.message !== undefined) return arbitraryMessage(field.message);
   if (field.enum !== undefined) return fc.integer({ min: -1, max: 12 });
-  return scalar(field.scalar as ScalarType);
+  return scalar(field.scalar);
 }
 
 /** What `create` takes for the message. */

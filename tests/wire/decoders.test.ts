@@ -301,7 +301,7 @@ test("PROTOCOL 3: a 64-bit number is read up to 2^53 - 1, above it is ENVELOPE_I
 });
 
 const likeBase64url = fc.string({
-  unit: fc.constantFrom(..."ABCXYZabcxyz0189-_+/= \n"),
+  unit: fc.constantFrom(...Array.from("ABCXYZabcxyz0189-_+/= \n")),
   maxLength: 60,
 });
 
@@ -349,8 +349,11 @@ test("PROTOCOL 1: an id is read in its one form and length only", () => {
 test("PROTOCOL 1: any text is a relay address or a RelayAddressError that repeats none of it", () => {
   const key = toBase64url(filled(7));
   const pieces = fc.constantFrom(
-    ...["ws://", "wss://", "https://", "host", ":8080", "/", "#", "?", "@", "[::1]", key, "%00"],
-    ...["\\", " ", "\n", "é", "..", ":", "xn--", "255.255.255.255", "0x7f.1", "canary"],
+    ..."ws:// wss:// https:// host :8080 / # ? @ [::1] %00 \\ \n é .. : xn-- 0x7f.1 canary".split(
+      " ",
+    ),
+    key,
+    " ",
   );
   const texts = fc.oneof(
     fc.string({ unit: "binary" }),

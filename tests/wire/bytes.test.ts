@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { blake2b } from "@noble/hashes/blake2.js";
+import fc from "fast-check";
+import {
+  compareBytes,
+  concatBytes,
+  copyBytes,
+  equalBytes,
+  fromHex,
+  isZero,
+  toHex,
+  u64be,
+} from "../../wire/bytes.ts";
+import { blake2b256 } from "../../wire/hash.ts";
+import { filled } from "./support.ts";
+
+const bytes = fc.uint8Array({ maxLength: 40 });
+
+test("bytes: comparing, joining and copying agree with Node's own", () => {
+  fc.assert(
+    fc.property(bytes, bytes, (a, b) => {
+      assert.equal(Math.sign(compareBytes(a, b)), Buffer.compare(a, b));
+      assert.equal(equalBytes(a, b), Buffer.compare(a, b) === 0);
+      assert.ok(equalBytes(a, copyBytes(a)));
+      assert.deepEqual(concatBytes(a, b), new Uint8Array(Buffer.concat([a, b])));
+      assert.equal(toHex(a), Buffer.from(a).toString("hex"));
+      assert.deepEqual(fromHex(toHex(a)), a);
+      assert.equal(
+        isZero(a),
+        a.every((byte) => byte === 0),
+      );
+    }),
+  );
+  assert.ok(isZero(filled(0)));
+});
+
+test("bytes: a copy is plain and shares nothing, of a Buffer too", () => {
+  const buffer = Buffer.from([1, 2, 3]);
+  const copy = copyBytes(buffer);
+  buffer[0] = 9;
+  assert.deepEqual(copy, Uint8Array.of(1, 2, 3));
+  assert.equal(Object.getPrototypeOf(copy), Uint8Array.prototype);
+  for (const result of [concatBytes(buffer), fromHex("0102"), blake2b256(buffer), u64be(1)]) {
+    assert.equal(Object.getPrototypeOf(result), Uint8Array.prototype);
+  }
+});
+
+test("SECURITY A blob: numbers are authenticated as 64 bits, big-endian, each in a form of its own", () => {
+  assert.equal(toHex(u64be(0)), "0000000000000000");
+  assert.equal(toHex(u64be(258)), "0000000000000102");
+  assert.equal(toHex(u64be(2 ** 53 - 1)), "001fffffffffffff");
+  for (const value of [-1, 0.5, 2 ** 53, Number.NaN, Infinity]) {
+    assert.throws(() => u64be(value), RangeError);
+  }
+});
+
+test("SECURITY A blob: the hash is BLAKE2b with 32 bytes, over the parts joined", () => {
+  fc.assert(
+    fc.property(fc.array(bytes, { maxLength: 5 }), (parts) => {
+      const expected = new Uint8Array(blake2b(concatBytes(...parts), { dkLen: 32 }));
+      assert.deepEqual(blake2b256(...parts), expected);
+    }),
+  );
+});
