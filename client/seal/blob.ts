@@ -12,11 +12,11 @@ import {
   Compression,
   type Entry,
   EntrySchema,
-  PaddedSchema,
   type SenderLink,
+  SenderLinkSchema,
 } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import type { Blob } from "../../gen/syncrelay/sync/v1/log_pb.ts";
-import { concatBytes, equalBytes } from "../../wire/bytes.ts";
+import { concatBytes, emptyBytes, equalBytes, fromUtf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import type { BlobParts } from "../../wire/hot-encoders.ts";
@@ -28,6 +28,7 @@ import {
   witnessedMax,
 } from "../../wire/limits.ts";
 import { altered, decodeMessage, fitsUtf8, safeNumber } from "./checks.ts";
+import { Fields } from "./fields.ts";
 import { decodeHeader, encodeHeader, type Header } from "./header.ts";
 import { type DeviceKeys, verifySignature } from "./keys.ts";
 import { blobSignatureLabel } from "./labels.ts";
@@ -241,34 +242,69 @@ export function openBody(
   return decodeEntry(entry);
 }
 
-function decodePadded(content: Uint8Array): Uint8Array {
-  const padded = decodeMessage(PaddedSchema, content, blobBytesCeiling, ErrorCode.OPEN_FAILED);
-  // No sender of this version compresses. An inflate without a bound on its
-  // output would let a member fill another's memory, so none is here.
-  if (padded.compression !== Compression.UNSPECIFIED) throw openFailed();
-  return padded.content;
+/** `Padded`: its content, which must not be compressed. */
+function decodePadded(bytes: Uint8Array): Uint8Array {
+  const fields = new Fields(bytes, ErrorCode.OPEN_FAILED);
+  let content = emptyBytes;
+  while (fields.next()) {
+    switch (fields.number) {
+      case 1:
+        content = fields.bytes();
+        break;
+      case 2:
+        // No sender of this version compresses. An inflate without a bound on its
+        // output would let a member fill another's memory, so none is here.
+        if (fields.uint() !== Compression.UNSPECIFIED) throw openFailed();
+        break;
+      default:
+        fields.skip();
+    }
+  }
+  return content;
 }
 
 /** Reads an entry's bytes. Throws OPEN_FAILED where they are none or break a bound. */
 export function decodeEntry(bytes: Uint8Array): Entry {
-  const entry = decodeMessage(EntrySchema, bytes, blobBytesCeiling, ErrorCode.OPEN_FAILED);
+  const fields = new Fields(bytes, ErrorCode.OPEN_FAILED);
+  let data = emptyBytes;
+  let contentType: string | undefined = "";
+  let random = emptyBytes;
+  const witnessed: SenderLink[] = [];
+  while (fields.next()) {
+    switch (fields.number) {
+      case 1:
+        data = fields.bytes();
+        break;
+      case 2: {
+        const text = fields.bytes();
+        contentType = text.byteLength <= contentTypeBytesMax ? fromUtf8(text) : undefined;
+        break;
+      }
+      case 3:
+        random = fields.bytes();
+        break;
+      case 4:
+        if (witnessed.length >= witnessedMax) throw openFailed();
+        witnessed.push(decodePlace(fields.bytes()));
+        break;
+      default:
+        fields.skip();
+    }
+  }
+  if (contentType === undefined || random.byteLength !== entryRandomBytes) throw openFailed();
+  return { $typeName: EntrySchema.typeName, data, contentType, random, witnessed };
+}
+
+function decodePlace(bytes: Uint8Array): SenderLink {
+  const place = decodeMessage(SenderLinkSchema, bytes, bytes.byteLength, ErrorCode.OPEN_FAILED);
   if (
-    entry.random.byteLength !== entryRandomBytes ||
-    entry.witnessed.length > witnessedMax ||
-    !fitsUtf8(entry.contentType, contentTypeBytesMax)
+    place.deviceId.byteLength !== deviceIdBytes ||
+    safeNumber(place.seq, 1) === undefined ||
+    place.link.byteLength !== linkBytes
   ) {
     throw openFailed();
   }
-  for (const place of entry.witnessed) {
-    if (
-      place.deviceId.byteLength !== deviceIdBytes ||
-      safeNumber(place.seq, 1) === undefined ||
-      place.link.byteLength !== linkBytes
-    ) {
-      throw openFailed();
-    }
-  }
-  return entry;
+  return place;
 }
 
 /**
@@ -318,16 +354,18 @@ function bodyContext(
   epoch: number,
   header: Uint8Array,
 ): Uint8Array {
-  const context = new Uint8Array(88 + header.byteLength);
-  context.set(groupId, 0);
-  context.set(sender, 32);
-  context.set(blobId, 64);
-  const view = new DataView(context.buffer);
-  view.setUint32(80, Math.floor(epoch / 2 ** 32));
-  view.setUint32(84, epoch % 2 ** 32);
-  context.set(header, 88);
-  return context;
+  contextScratch.set(groupId, 0);
+  contextScratch.set(sender, 32);
+  contextScratch.set(blobId, 64);
+  contextView.setUint32(80, Math.floor(epoch / 2 ** 32));
+  contextView.setUint32(84, epoch % 2 ** 32);
+  contextScratch.set(header, 88);
+  return contextScratch.subarray(0, 88 + header.byteLength);
 }
+
+/** One array for all: nothing in it is secret, and each is used up before the next is made. */
+const contextScratch = new Uint8Array(88 + headerBytesMax);
+const contextView = new DataView(contextScratch.buffer);
 
 function openFailed(): SyncError {
   return new SyncError(ErrorCode.OPEN_FAILED);

@@ -9,7 +9,8 @@ import { ErrorCode } from "../../wire/errors.ts";
 import { hashBytes } from "../../wire/hash.ts";
 import { blobIdBytes, linkBytes } from "../../wire/ids.ts";
 import { headerBytesMax, headerDeletesMax } from "../../wire/limits.ts";
-import { altered, decodeMessage, safeNumber } from "./checks.ts";
+import { altered } from "./checks.ts";
+import { Fields } from "./fields.ts";
 
 /** What a header says. */
 export interface Header {
@@ -59,23 +60,60 @@ export function encodeHeader(header: Header): Uint8Array {
 
 /** Reads a header. Throws HISTORY_ALTERED where it does not decode or breaks a bound. */
 export function decodeHeader(bytes: Uint8Array): Header {
-  const message = decodeMessage(BlobHeaderSchema, bytes, headerBytesMax, ErrorCode.HISTORY_ALTERED);
-  const seq = safeNumber(message.seq, 1);
-  const ttlS = safeNumber(message.ttlS, 0);
-  const { previousLink, deletes, force, entryHash, abandonedLink } = message;
+  if (bytes.byteLength > headerBytesMax) throw altered();
+  const fields = new Fields(bytes, ErrorCode.HISTORY_ALTERED);
+  let seq = 0;
+  let previousLink = emptyBytes;
+  let ttlS = 0;
+  let deletes: Uint8Array[] = noDeletes;
+  let force = false;
+  let entryHash = emptyBytes;
+  let abandonedLink = emptyBytes;
+  while (fields.next()) {
+    switch (fields.number) {
+      case 1:
+        seq = fields.uint();
+        break;
+      case 2:
+        previousLink = fields.bytes();
+        break;
+      case 3:
+        ttlS = fields.uint();
+        break;
+      case 4: {
+        const blobId = fields.bytes();
+        if (blobId.byteLength !== blobIdBytes || deletes.length >= headerDeletesMax) {
+          throw altered();
+        }
+        if (deletes === noDeletes) deletes = [];
+        deletes.push(blobId);
+        break;
+      }
+      case 5:
+        force = fields.uint() !== 0;
+        break;
+      case 6:
+        entryHash = fields.bytes();
+        break;
+      case 7:
+        abandonedLink = fields.bytes();
+        break;
+      default:
+        fields.skip();
+    }
+  }
   if (
-    seq === undefined ||
-    ttlS === undefined ||
+    !Number.isSafeInteger(seq) ||
+    seq < 1 ||
+    !Number.isSafeInteger(ttlS) ||
     previousLink.byteLength !== linkBytes ||
     // The first blob follows nothing, and nothing else does.
     (seq === 1) !== isZero(previousLink) ||
     entryHash.byteLength !== hashBytes ||
-    (abandonedLink.byteLength !== 0 && abandonedLink.byteLength !== linkBytes) ||
-    deletes.length > headerDeletesMax
+    (abandonedLink.byteLength !== 0 && abandonedLink.byteLength !== linkBytes)
   ) {
     throw altered();
   }
-  for (const blobId of deletes) if (blobId.byteLength !== blobIdBytes) throw altered();
   return {
     seq,
     previousLink,
@@ -86,3 +124,6 @@ export function decodeHeader(bytes: Uint8Array): Header {
     abandonedLink: abandonedLink.byteLength === 0 ? undefined : abandonedLink,
   };
 }
+
+/** Shared by the headers that delete nothing: nearly all. */
+const noDeletes: Uint8Array[] = [];
