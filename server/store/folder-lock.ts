@@ -20,7 +20,8 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   await createFile(path);
   const connection = await SqliteConnection.open(path);
   try {
-    await connection.exec("PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE");
+    // Nothing is ever written to the file, so its journal needs no file of its own.
+    await connection.exec("PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
   } catch (error) {
     await connection.close();
     if (error instanceof SyncError && error.code === ErrorCode.STORE_UNAVAILABLE && isBusy(error)) {

@@ -31,11 +31,6 @@ const hints: Readonly<Record<string, string>> = {
   ENFILE: "the system has too many files open",
 };
 
-/** Whether an error came from SQLite because a row broke a rule of the schema. */
-export function isConstraint(error: unknown): boolean {
-  return codeOf(error) === "SQLITE_CONSTRAINT";
-}
-
 /** The `SyncError` of whatever went wrong below; one that is one already stays as it is. */
 export function storeError(cause: unknown): SyncError {
   if (cause instanceof SyncError) return cause;

@@ -1,0 +1,122 @@
+/** How a store gets from one schema to the next, and what is refused. */
+import assert from "node:assert/strict";
+import { copyFile, mkdir, readdir, rename, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { migrationsFolder } from "../../server/store/migrate.ts";
+import { databaseName, openSqliteStore } from "../../server/store/sqlite-store.ts";
+import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { temporaryFolder } from "./support/folders.ts";
+import { pragma, withDatabase } from "./support/raw-database.ts";
+import { batch, blob, group } from "./support/rows.ts";
+
+/** The migrations there are, and one more that says `sql`. */
+async function withNextMigration(
+  t: TestContext,
+  sql: string,
+): Promise<{ folder: URL; newest: number }> {
+  const path = join(await temporaryFolder(t), "migrations");
+  await mkdir(path);
+  const names = (await readdir(migrationsFolder)).filter((name) => name.endsWith(".sql"));
+  for (const name of names) await copyFile(new URL(name, migrationsFolder), join(path, name));
+  const newest = names.length + 1;
+  await writeFile(join(path, `${String(newest).padStart(4, "0")}-next.sql`), sql);
+  return { folder: pathToFileURL(`${path}/`), newest };
+}
+
+const addColumn = "ALTER TABLE groups ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue';";
+
+async function filledFolder(t: TestContext): Promise<string> {
+  const folder = await temporaryFolder(t);
+  const store = await openSqliteStore({ folder });
+  await store.commit(batch({ groups: [group(1, { head: 1 })], blobs: [blob(1, 1)] }));
+  await store.close();
+  return folder;
+}
+
+test("the migrations are numbered without a gap, and a new store has the last one's number", async (t) => {
+  const names = (await readdir(migrationsFolder)).sort();
+  names.forEach((name, index) => {
+    assert.match(name, /^\d{4}-[a-z0-9-]+\.sql$/);
+    assert.equal(Number(name.slice(0, 4)), index + 1);
+  });
+  const folder = await filledFolder(t);
+  await withDatabase(folder, async (connection) => {
+    assert.equal(await pragma(connection, "user_version"), names.length);
+  });
+});
+
+test("an existing store is copied, then migrated; the copy opens with the older version", async (t) => {
+  const folder = await filledFolder(t);
+  const { folder: migrations, newest } = await withNextMigration(t, addColumn);
+  const migrated = await openSqliteStore({ folder, migrations });
+  const copy = join(folder, `${databaseName}.schema-${newest - 1}`);
+  assert.equal(migrated.copyBeforeMigration, copy);
+  assert.equal((await stat(copy)).mode & 0o777, 0o600);
+  assert.equal((await migrated.loadGroup(group(1).groupId))?.group.head, 1);
+  await migrated.close();
+  await withDatabase(folder, async (connection) => {
+    assert.equal(await pragma(connection, "user_version"), newest);
+    assert.deepEqual(await connection.query("SELECT colour FROM groups"), [{ colour: "blue" }]);
+  });
+
+  const again = await openSqliteStore({ folder, migrations });
+  assert.equal(again.copyBeforeMigration, undefined);
+  await again.close();
+
+  // The version before refuses, names the copy, and opens it once it is in place.
+  await assert.rejects(openSqliteStore({ folder }), (error) => {
+    assert.ok(error instanceof SyncError);
+    assert.equal(error.code, ErrorCode.STORE_UNAVAILABLE);
+    assert.match(error.hint ?? "", /newer version/);
+    assert.ok(error.hint?.includes(copy), error.hint);
+    return true;
+  });
+  await rename(copy, join(folder, databaseName));
+  const back = await openSqliteStore({ folder });
+  assert.deepEqual(
+    (await back.readBlobs(1, 0, 9, { rowsMax: 9, bytesMax: 9_999 })).map((row) => row.cursor),
+    [1],
+  );
+  await back.close();
+});
+
+test("a migration that fails leaves the store as it was", async (t) => {
+  const folder = await filledFolder(t);
+  const { folder: failing, newest } = await withNextMigration(
+    t,
+    `${addColumn}\nINSERT INTO nowhere VALUES (1);`,
+  );
+  await assert.rejects(openSqliteStore({ folder, migrations: failing }));
+  await assert.rejects(openSqliteStore({ folder, migrations: failing }));
+  const same = await openSqliteStore({ folder });
+  assert.equal((await same.loadGroup(group(1).groupId))?.group.head, 1);
+  await same.close();
+  await withDatabase(folder, async (connection) => {
+    assert.equal(await pragma(connection, "user_version"), newest - 1);
+    assert.deepEqual(
+      (await connection.query<{ name: string }>("PRAGMA table_info(groups)")).filter(
+        (column) => column.name === "colour",
+      ),
+      [],
+    );
+  });
+  // Each attempt made its copy, and none was written over.
+  const copies = (await readdir(folder)).filter((name) => name.includes(".schema-")).sort();
+  assert.deepEqual(copies, [
+    `${databaseName}.schema-${newest - 1}`,
+    `${databaseName}.schema-${newest - 1}.2`,
+  ]);
+});
+
+test("a database of something else is not touched", async (t) => {
+  const folder = await filledFolder(t);
+  await withDatabase(folder, async (connection) => {
+    await connection.exec("PRAGMA application_id = 7");
+  });
+  await assert.rejects(
+    openSqliteStore({ folder }),
+    (error) => error instanceof SyncError && /not a store of this relay/.test(error.hint ?? ""),
+  );
+});
