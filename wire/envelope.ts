@@ -5,14 +5,11 @@
  */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Envelope, EnvelopeSchema } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
-import { ItemCounter } from "./envelope-shape.ts";
 import { ErrorCode, errorMessageOf, SyncError } from "./errors.ts";
 import { recordItemsMax, sizePrefixBytesMax } from "./limits.ts";
+import { decoding, ItemCounter } from "./message-shape.ts";
 
 export type { Envelope };
-
-/** What a newer peer says and this version does not know is ignored, so it is not kept either. */
-const decoding = { readUnknownFields: false };
 
 /** What an envelope says: the schema's oneof, as it is given to `create`. */
 export type EnvelopeBody = NonNullable<MessageInitShape<typeof EnvelopeSchema>["body"]>;
@@ -68,7 +65,7 @@ export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number)
     if (length > envelopeBytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
     if (offset + length > plaintext.byteLength) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     const encoded = plaintext.subarray(offset, offset + length);
-    items.count(encoded);
+    items.count(EnvelopeSchema, encoded);
     try {
       envelopes.push(fromBinary(EnvelopeSchema, encoded, decoding));
     } catch (cause) {

@@ -7,6 +7,7 @@ export * from "./hash.ts";
 export * from "./hot-encoders.ts";
 export * from "./ids.ts";
 export * from "./limits.ts";
+export { decodePart } from "./message-shape.ts";
 export * from "./protocol.ts";
 export * from "./records.ts";
 export * from "./relay-address.ts";

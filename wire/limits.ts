@@ -37,6 +37,8 @@ export const sizePrefixBytesMax = 4;
  * a bound in bytes is not enough.
  */
 export const recordItemsMax = 32_768;
+/** The same of one message that stands in another as bytes; a snapshot's claims have the most. */
+export const partItemsMax = 16_384;
 /** Envelopes a sender puts into one record: so many small ones stay below `recordItemsMax`. */
 export const recordEnvelopesMax = 4_096;
 /** Blobs in one push. */

@@ -1,13 +1,13 @@
 /**
- * Walks encoded envelopes before they are decoded. Two bytes of protobuf can ask
+ * Walks encoded messages before they are decoded. Two bytes of protobuf can ask
  * for an object of several hundred, so a bound in bytes does not bound memory:
  * what is counted here does. The walk allocates nothing, and is strict where the
  * decoder is lenient (a field that ends behind its message, a wire type that is
  * not the field's, groups), so that both see the same structure.
  */
-import { type DescMessage, ScalarType } from "@bufbuild/protobuf";
-import { EnvelopeSchema } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
+import { type DescMessage, fromBinary, type MessageShape, ScalarType } from "@bufbuild/protobuf";
 import { ErrorCode, SyncError } from "./errors.ts";
+import { partItemsMax } from "./limits.ts";
 
 /** What the walk must know of one field. */
 interface FieldShape {
@@ -47,8 +47,12 @@ function wireTypeOf(scalar: ScalarType): number {
   }
 }
 
-/** No message of an envelope contains itself, so this ends; a test holds the schema to that. */
+const shapes = new WeakMap<DescMessage, Shape>();
+
+/** No message of the protocol contains itself, so this ends; a test holds the schema to that. */
 function shapeOf(message: DescMessage): Shape {
+  const made = shapes.get(message);
+  if (made !== undefined) return made;
   const fields: (FieldShape | undefined)[] = [];
   for (const field of message.fields) {
     const wireType =
@@ -65,12 +69,11 @@ function shapeOf(message: DescMessage): Shape {
       inside: field.message === undefined ? undefined : shapeOf(field.message),
     };
   }
+  shapes.set(message, fields);
   return fields;
 }
 
-const envelopeShape = shapeOf(EnvelopeSchema);
-
-/** Counts the items of a record's envelopes, one envelope after another. */
+/** Counts the items of messages, such as a record's envelopes, one after another. */
 export class ItemCounter {
   #bytes: Uint8Array = new Uint8Array(0);
   #offset = 0;
@@ -81,15 +84,15 @@ export class ItemCounter {
   }
 
   /**
-   * Walks one encoded envelope. Throws ENVELOPE_INVALID where its structure does
-   * not hold, or where all envelopes so far hold more messages and list items
+   * Walks one encoded message. Throws ENVELOPE_INVALID where its structure does
+   * not hold, or where all messages so far hold more messages and list items
    * than they may.
    */
-  count(envelope: Uint8Array): void {
-    this.#bytes = envelope;
+  count(schema: DescMessage, bytes: Uint8Array): void {
+    this.#bytes = bytes;
     this.#offset = 0;
     this.#take(1);
-    this.#walk(envelopeShape, envelope.byteLength);
+    this.#walk(shapeOf(schema), bytes.byteLength);
   }
 
   #walk(shape: Shape, end: number): void {
@@ -159,5 +162,26 @@ export class ItemCounter {
       weight *= 128;
     }
     throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+  }
+}
+
+/** What a newer peer says and this version does not know is ignored, so it is not kept either. */
+export const decoding = { readUnknownFields: false } as const;
+
+/**
+ * Decodes a message that a peer made and that stands in another as bytes: a
+ * header, a control blob, an opened entry. Throws ENVELOPE_INVALID where it does
+ * not decode or holds more items than any such message may. Its byte fields share
+ * the memory of `bytes`.
+ */
+export function decodePart<Desc extends DescMessage>(
+  schema: Desc,
+  bytes: Uint8Array,
+): MessageShape<Desc> {
+  new ItemCounter(partItemsMax).count(schema, bytes);
+  try {
+    return fromBinary(schema, bytes, decoding);
+  } catch (cause) {
+    throw new SyncError(ErrorCode.ENVELOPE_INVALID, { cause });
   }
 }
