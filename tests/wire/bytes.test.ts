@@ -62,4 +62,21 @@ test("SECURITY A blob: the hash is BLAKE2b with 32 bytes, over the parts joined"
       assert.deepEqual(blake2b256(...parts), expected);
     }),
   );
+  for (const lengths of [
+    [1022],
+    [1024],
+    [1025],
+    [1000, 24],
+    [1000, 25],
+    [0, 5000, 0],
+    [1, 1, 1022],
+  ]) {
+    const parts = lengths.map((length, i) => filled(i + 1, length));
+    const before = blake2b256(...parts);
+    assert.deepEqual(before, new Uint8Array(blake2b(concatBytes(...parts), { dkLen: 32 })));
+    // A result stays what it was when the next is made.
+    const copy = copyBytes(before);
+    blake2b256(filled(9, 100));
+    assert.deepEqual(before, copy);
+  }
 });

@@ -3,11 +3,18 @@ import { test } from "node:test";
 import { create, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { EnvelopeSchema } from "../../gen/syncrelay/sync/v1/envelope_pb.ts";
+import { BlobHeaderSchema } from "../../gen/syncrelay/sync/v1/log_pb.ts";
+import {
+  ControlBlobSchema,
+  ControlClearSchema,
+} from "../../gen/syncrelay/sync/v1/membership_pb.ts";
+import { HelloSchema } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { concatBytes, copyBytes, fromBase64url, fromUtf8, toBase64url } from "../../wire/bytes.ts";
 import { decodeEnvelopes, sizeDelimited, toNumber } from "../../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { parseId } from "../../wire/ids.ts";
-import { envelopeBytesMax, recordItemsMax } from "../../wire/limits.ts";
+import { envelopeBytesMax, partItemsMax, recordItemsMax } from "../../wire/limits.ts";
+import { decodePart } from "../../wire/message-shape.ts";
 import { openRecord, sealRecord } from "../../wire/records.ts";
 import { parseRelayAddress, RelayAddressError } from "../../wire/relay-address.ts";
 import { arbitraryMessage } from "./arbitrary.ts";
@@ -224,6 +231,32 @@ for (const [why, body, repeated] of bombs) {
     assert.throws(() => decodeEnvelopes(plaintext, limit), envelopeInvalid);
   });
 }
+
+test("PROTOCOL 3: what stands in a message as bytes is bounded like the message", () => {
+  const wraps = (count: number): Uint8Array =>
+    Uint8Array.from({ length: 2 * count }, (_, i) => (i % 2 === 0 ? 0x1a : 0x00));
+  const most = decodePart(ControlClearSchema, wraps(partItemsMax - 1));
+  assert.equal(most.wraps.length, partItemsMax - 1);
+  assert.throws(() => decodePart(ControlClearSchema, wraps(partItemsMax)), envelopeInvalid);
+  const deletes = Uint8Array.from({ length: 8192 }, (_, i) => (i % 2 === 0 ? 0x22 : 0x00));
+  assert.equal(decodePart(BlobHeaderSchema, deletes).deletes.length, 4096);
+});
+
+test("PROTOCOL 3: parts come out as they went in; altered or arbitrary ones are decoded or ENVELOPE_INVALID", () => {
+  for (const schema of [BlobHeaderSchema, ControlBlobSchema, ControlClearSchema, HelloSchema]) {
+    fc.assert(
+      fc.property(arbitraryMessage(schema), mutations, fc.uint8Array(), (init, changes, bytes) => {
+        const message = create(schema, init);
+        const encoded = toBinary(schema, message);
+        assert.ok(equals(schema, decodePart(schema, encoded), message));
+        for (const other of [mutate(encoded, changes), bytes]) {
+          only([ErrorCode.ENVELOPE_INVALID], () => decodePart(schema, other));
+        }
+      }),
+      { numRuns: 200 },
+    );
+  }
+});
 
 test("PROTOCOL 2: a record of empty envelopes, packed cursors or nested groups is bounded", () => {
   assert.equal(decodeEnvelopes(new Uint8Array(recordItemsMax), limit).length, recordItemsMax);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, type DescMessage, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
+import { EntrySchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import { StatementSchema } from "../../gen/syncrelay/sealed/v1/membership_pb.ts";
 import {
   PairingAdmissionSchema,
@@ -9,6 +10,7 @@ import {
   PairingIntroductionSchema,
   PairingMeans,
 } from "../../gen/syncrelay/sealed/v1/pairing_pb.ts";
+import { SnapshotClaimsSchema } from "../../gen/syncrelay/sealed/v1/snapshot_pb.ts";
 import { WitnessSchema } from "../../gen/syncrelay/sealed/v1/witness_pb.ts";
 import { EnvelopeSchema } from "../../gen/syncrelay/sync/v1/envelope_pb.ts";
 import { BlobHeaderSchema } from "../../gen/syncrelay/sync/v1/log_pb.ts";
@@ -18,6 +20,7 @@ import {
   ControlClearSchema,
 } from "../../gen/syncrelay/sync/v1/membership_pb.ts";
 import { Capability, HelloSchema } from "../../gen/syncrelay/sync/v1/session_pb.ts";
+import { SnapshotManifestSchema } from "../../gen/syncrelay/sync/v1/snapshot_pb.ts";
 import { decodeEnvelopes, type EnvelopeBody, encodeEnvelope } from "../../wire/envelope.ts";
 import {
   encodeBlobs,
@@ -411,4 +414,34 @@ test("PROTOCOL 3: no message of an envelope contains itself, and none is written
     }
   };
   walk(EnvelopeSchema, []);
+  for (const schema of parts) walk(schema, []);
+});
+
+/** What stands in other messages as bytes, and is decoded from a peer. */
+const parts = [
+  HelloSchema,
+  BlobHeaderSchema,
+  ControlBlobSchema,
+  ControlClearSchema,
+  StatementSchema,
+  WitnessSchema,
+  EntrySchema,
+  SnapshotManifestSchema,
+  SnapshotClaimsSchema,
+  PairingFrameSchema,
+  PairingIntroductionSchema,
+  PairingAdmissionSchema,
+];
+
+test("PROTOCOL 5: the largest lists inside a part are within its items", () => {
+  const frontier = 4 * limits.membersMax;
+  for (const items of [
+    limits.headerDeletesMax,
+    limits.membersMax,
+    limits.witnessedMax,
+    // A snapshot's claims: keys and sizes of 4,096 parts, and the frontier.
+    2 * 4_096 + frontier,
+  ]) {
+    assert.ok(items + 16 <= limits.partItemsMax);
+  }
 });
