@@ -2,6 +2,7 @@
 
 export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
+export { MemoryDisk, MemoryStore } from "./memory-store.ts";
 export {
   type KeyOf,
   type StateKey,
@@ -31,3 +32,4 @@ export type {
   Status,
   SyncEvents,
 } from "./types.ts";
+export { UsageError } from "./usage-error.ts";

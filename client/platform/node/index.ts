@@ -1,8 +1,10 @@
 /** The client on Node: sockets by `ws`, state in SQLite. */
-
-import type { Host } from "../../host.ts";
 import type { StateStore } from "../../state-store.ts";
 import { SyncClient, type SyncClientOptions } from "../../sync-client.ts";
+import { nodeHost } from "./host.ts";
+import { openSqliteStore } from "./sqlite-store.ts";
+
+export { nodeHost } from "./host.ts";
 
 /** How a client is opened on Node. */
 export interface NodeSyncClientOptions extends Omit<SyncClientOptions, "store" | "host"> {
@@ -10,14 +12,9 @@ export interface NodeSyncClientOptions extends Omit<SyncClientOptions, "store" |
   readonly state: string;
 }
 
-/** This process as a host. */
-export function nodeHost(): Host {
-  throw new Error("not built yet");
-}
-
 /** Opens the state in a folder. Throws `StateStoreError`, among others where another process has it. */
-export async function openNodeStore(_folder: string): Promise<StateStore> {
-  throw new Error("not built yet");
+export function openNodeStore(folder: string): Promise<StateStore> {
+  return openSqliteStore(folder);
 }
 
 /** Opens the device whose state is in a folder. */

@@ -1,0 +1,200 @@
+/**
+ * Tells the relay how far the app has applied the log, and the other devices, by a signed and sealed
+ * witness, what this one has verified: when it has caught up, and at least daily. Both are gathered:
+ * the newest says all that the ones before said.
+ */
+
+import type { Witnesses } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import { equalBytes } from "../wire/bytes.ts";
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import type { Connection } from "./connection.ts";
+import type { Core } from "./core.ts";
+import { openWitness, sealWitness, type WitnessClaims } from "./seal/witness.ts";
+import { StateStoreError } from "./state-store.ts";
+
+/** Between two acknowledgements, in milliseconds. */
+const ackEveryMs = 500;
+/** Between two witnesses, in milliseconds. */
+const witnessEveryMs = 5_000;
+/** The longest without a witness, in milliseconds. */
+const witnessLatestMs = 24 * 60 * 60 * 1000;
+
+export interface AcknowledgerHooks {
+  caughtUp(): boolean;
+  nextWitnessCounter(): Promise<number>;
+  /** Another device's witness was opened. */
+  witnessed(sender: string, claims: WitnessClaims): void;
+}
+
+export class Acknowledger {
+  readonly #core: Core;
+  readonly #hooks: AcknowledgerHooks;
+  #session: Connection | undefined;
+  #cancelTimer: (() => void) | undefined;
+  #busy = false;
+  #again = false;
+  /** What the relay was told. */
+  #acked = -1;
+  #ackedAtMs = Number.NEGATIVE_INFINITY;
+  #witnessed = -1;
+  #witnessedVersion = 0;
+  #witnessedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(core: Core, hooks: AcknowledgerHooks) {
+    this.#core = core;
+    this.#hooks = hooks;
+  }
+
+  begin(session: Connection): void {
+    this.#session = session;
+    this.#acked = -1;
+    this.check();
+  }
+
+  end(): void {
+    this.#session = undefined;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  /** Something may have to be told. */
+  check(): void {
+    if (this.#session === undefined) return;
+    if (this.#busy) {
+      this.#again = true;
+      return;
+    }
+    const waitMs = this.#dueInMs();
+    if (waitMs === undefined) return;
+    if (waitMs > 0) {
+      this.#cancelTimer?.();
+      this.#cancelTimer = this.#core.host.setTimer(waitMs, () => {
+        this.#cancelTimer = undefined;
+        this.check();
+      });
+      return;
+    }
+    this.#busy = true;
+    this.#tell()
+      .catch((error: unknown) => this.#failed(error))
+      .finally(() => {
+        this.#busy = false;
+        if (this.#again) {
+          this.#again = false;
+          this.check();
+        } else {
+          this.#scheduleDaily();
+        }
+      });
+  }
+
+  /** What other devices have verified. What does not open is not theirs, and is let go. */
+  take(witnesses: Witnesses): void {
+    const { chain } = this.#core;
+    if (chain === undefined) return;
+    for (const { deviceId, witness } of witnesses.witnesses) {
+      const device = [...chain.devices].find(([, each]) => equalBytes(each.deviceId, deviceId));
+      if (device === undefined || witness === undefined) continue;
+      const [sender, { signingKey }] = device;
+      const witnessKey = chain.keyring.witnessKey(Number(witness.epoch));
+      if (witnessKey === undefined) continue;
+      try {
+        const claims = openWitness(witness, {
+          groupId: chain.groupId,
+          deviceId,
+          signingKey,
+          witnessKey,
+        });
+        this.#hooks.witnessed(sender, claims);
+      } catch (error) {
+        if (!(error instanceof SyncError)) throw error;
+        this.#core.failed(error);
+      }
+    }
+  }
+
+  /** Milliseconds until the next acknowledgement; undefined: nothing to say. */
+  #dueInMs(): number | undefined {
+    const nowMs = this.#core.host.monotonicMs();
+    const waits: number[] = [];
+    if (this.#core.app.applied > this.#acked) waits.push(this.#ackedAtMs + ackEveryMs - nowMs);
+    if (this.#witnessNeeded()) waits.push(this.#witnessedAtMs + witnessEveryMs - nowMs);
+    return waits.length === 0 ? undefined : Math.max(0, Math.min(...waits));
+  }
+
+  #witnessNeeded(): boolean {
+    const { app, chain, host } = this.#core;
+    if (chain === undefined) return false;
+    if (host.monotonicMs() - this.#witnessedAtMs >= witnessLatestMs) return true;
+    const says = app.applied > this.#witnessed || chain.version.count > this.#witnessedVersion;
+    return says && this.#hooks.caughtUp();
+  }
+
+  async #tell(): Promise<void> {
+    const core = this.#core;
+    const session = this.#session;
+    if (session === undefined) return;
+    const nowMs = core.host.monotonicMs();
+    const { applied } = core.app;
+    const withWitness =
+      this.#witnessNeeded() && nowMs - this.#witnessedAtMs >= witnessEveryMs && core.chain;
+    this.#ackedAtMs = nowMs;
+    if (!withWitness) {
+      await session.request({ case: "ack", value: { applied: BigInt(applied) } });
+      this.#acked = Math.max(this.#acked, applied);
+      return;
+    }
+    const chain = withWitness;
+    const witnessKey = chain.keyring.witnessKey(chain.epoch);
+    if (witnessKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
+    // Applied positions are those read, where everything read is applied; else it claims less.
+    const positions = applied === core.log.read ? core.log.senders : new Map();
+    const { logId } = core.log;
+    const counter = await this.#hooks.nextWitnessCounter();
+    const witness = sealWitness(
+      {
+        counter,
+        madeMs: Math.floor(core.host.nowMs()),
+        logId,
+        applied,
+        positions,
+        membership: chain.version,
+      },
+      {
+        groupId: chain.groupId,
+        keys: core.keys,
+        epoch: chain.epoch,
+        witnessKey,
+        random: core.host.random,
+      },
+    );
+    await session.request({ case: "ack", value: { applied: BigInt(applied), witness } });
+    this.#acked = Math.max(this.#acked, applied);
+    this.#witnessed = applied;
+    this.#witnessedVersion = chain.version.count;
+    this.#witnessedAtMs = nowMs;
+  }
+
+  #scheduleDaily(): void {
+    if (this.#session === undefined || this.#cancelTimer !== undefined) return;
+    const dueMs = this.#dueInMs();
+    const waitMs = dueMs ?? this.#witnessedAtMs + witnessLatestMs - this.#core.host.monotonicMs();
+    // A moment at least: what was just refused is not said again at once.
+    this.#cancelTimer = this.#core.host.setTimer(Math.max(ackEveryMs, waitMs), () => {
+      this.#cancelTimer = undefined;
+      this.check();
+    });
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof SyncError) {
+      // A refused acknowledgement loses nothing: the next one says more. The session's end is told elsewhere.
+      return;
+    }
+    if (error instanceof StateStoreError) {
+      if (error.problem !== "closed") this.#core.failed(error);
+      return;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,447 @@
+/**
+ * Keeps one connection to the relay, for whatever the device needs one for, and brings the parts of
+ * the client onto it in order: control chain, then log and outbox.
+ *
+ *     idle ── connecting ── online ──┐
+ *      ↑          ↑  └──── waiting ──┤ lost
+ *      └──────────┴─────── stopped ──┘ not by itself
+ */
+import { create, toBinary } from "@bufbuild/protobuf";
+import { DeviceState_Membership } from "../gen/syncrelay/state/v1/state_pb.ts";
+import {
+  type GroupWelcome,
+  HelloSchema,
+  type Presence,
+  PresenceState,
+  type Welcome,
+} from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { emptyBytes, equalBytes } from "../wire/bytes.ts";
+import { type EnvelopeBody, toNumber } from "../wire/envelope.ts";
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { logIdBytes, zeroLink } from "../wire/ids.ts";
+import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
+import { parseRelayAddress } from "../wire/relay-address.ts";
+import type { Acknowledger } from "./acknowledger.ts";
+import { Connection, type ReceivedBody } from "./connection.ts";
+import type { Core } from "./core.ts";
+import { encodeKnown, encodeLog, type LogPlace } from "./disk.ts";
+import type { Group } from "./group.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Inviting } from "./inviting.ts";
+import type { LobbyTask } from "./lobby.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Reader } from "./reader.ts";
+import { Backoff, type ConnectionEnd } from "./reconnect.ts";
+import type { Refusals } from "./refusals.ts";
+import { StateStoreError } from "./state-store.ts";
+import type { ConnectionStatus, DeviceInfo } from "./types.ts";
+
+/** The parts that an engine drives. */
+export interface EngineParts {
+  readonly group: Group;
+  readonly reader: Reader;
+  readonly outbox: Outbox;
+  readonly inbox: Inbox;
+  readonly refusals: Refusals;
+  readonly acknowledger: Acknowledger;
+}
+
+/** Another device's presence, by the relay's word. */
+export interface PresenceSeen {
+  readonly presence: DeviceInfo["presence"];
+  readonly lastSeenMs: number | undefined;
+}
+
+type State =
+  | { readonly kind: "idle" }
+  | { readonly kind: "connecting"; readonly connection: Connection }
+  | { readonly kind: "online"; readonly connection: Connection }
+  | {
+      readonly kind: "waiting";
+      readonly error: SyncError | StateStoreError;
+      readonly untilMs: number;
+      readonly cancel: () => void;
+    }
+  | { readonly kind: "stopped"; readonly error: SyncError | StateStoreError }
+  | { readonly kind: "closed" };
+
+export class Engine {
+  readonly #core: Core;
+  readonly #parts: EngineParts;
+  readonly #backoff = new Backoff();
+  readonly #presence = new Map<string, PresenceSeen>();
+  readonly #invites = new Set<Inviting>();
+  #state: State = { kind: "idle" };
+  #task: LobbyTask | undefined;
+  #away = false;
+
+  constructor(core: Core, parts: EngineParts) {
+    this.#core = core;
+    this.#parts = parts;
+  }
+
+  get status(): ConnectionStatus {
+    const state = this.#state;
+    switch (state.kind) {
+      case "waiting":
+        return {
+          state: "waiting",
+          error: state.error,
+          retryInMs: Math.max(0, state.untilMs - this.#core.host.monotonicMs()),
+        };
+      case "stopped":
+        return { state: "stopped", error: state.error };
+      default:
+        return { state: state.kind };
+    }
+  }
+
+  get task(): LobbyTask | undefined {
+    return this.#task;
+  }
+
+  presenceOf(device: string): PresenceSeen | undefined {
+    return this.#presence.get(device);
+  }
+
+  /** Connects, where there is a reason to and nothing speaks against it. */
+  start(): void {
+    if (this.#state.kind === "idle" && this.#wants()) this.#connect();
+  }
+
+  /** Tries again now: a person asked. */
+  retry(): void {
+    const state = this.#state;
+    if (state.kind === "closed") return;
+    if (state.kind === "waiting") state.cancel();
+    if (state.kind === "waiting" || state.kind === "stopped" || state.kind === "idle") {
+      this.#backoff.reset();
+      this.#state = { kind: "idle" };
+      this.start();
+    }
+  }
+
+  /** Does something on sessions without a group, until `endTask`. */
+  beginTask(task: LobbyTask): void {
+    this.#task = task;
+    this.#turn();
+  }
+
+  /** The task is over; the device goes on with what it is now. */
+  endTask(task: LobbyTask): void {
+    if (this.#task !== task) return;
+    task.end();
+    this.#task = undefined;
+    this.#turn();
+  }
+
+  /** An invite whose mailbox is kept open on every session. */
+  addInvite(invite: Inviting): Promise<void> {
+    this.#invites.add(invite);
+    invite.ended = () => this.#invites.delete(invite);
+    const { session } = this.#core;
+    return session === undefined ? Promise.resolve() : invite.begin(session);
+  }
+
+  setPresence(presence: "online" | "away"): void {
+    this.#away = presence === "away";
+    const { session } = this.#core;
+    if (session !== undefined) this.#tellPresence(session);
+  }
+
+  close(): void {
+    const state = this.#state;
+    this.#state = { kind: "closed" };
+    this.#endParts();
+    this.#task?.end();
+    if (state.kind === "waiting") state.cancel();
+    if (state.kind === "connecting" || state.kind === "online") state.connection.close();
+  }
+
+  /** Leaves the connection there is, for another purpose. */
+  #turn(): void {
+    const state = this.#state;
+    if (state.kind === "closed") return;
+    this.#state = { kind: "idle" };
+    if (state.kind === "waiting") state.cancel();
+    if (state.kind === "connecting" || state.kind === "online") {
+      this.#endParts();
+      state.connection.close();
+    }
+    this.#backoff.reset();
+    this.#core.moved();
+    this.start();
+  }
+
+  #wants(): boolean {
+    if (this.#task !== undefined) return true;
+    const { membership } = this.#core.device;
+    return (
+      membership === DeviceState_Membership.MEMBER || membership === DeviceState_Membership.ADMITTED
+    );
+  }
+
+  #connect(): void {
+    const core = this.#core;
+    const task = this.#task;
+    const connection: Connection = new Connection(
+      {
+        host: core.host,
+        address: task?.address ?? parseRelayAddress(core.device.relayAddress),
+        keyPair: core.keys.noise,
+        hello: this.#hello(task === undefined),
+        probe: () => this.#probe(),
+      },
+      {
+        welcome: (welcome) => this.#welcomed(connection, task, welcome),
+        told: (body) => this.#told(connection, body),
+        closed: (end) => this.#lost(connection, end),
+      },
+    );
+    this.#state = { kind: "connecting", connection };
+    core.moved();
+  }
+
+  #hello(forGroup: boolean): Uint8Array {
+    const { log, device } = this.#core;
+    const read = {
+      logId: log.logId,
+      cursor: BigInt(log.read),
+      link: log.read === 0 ? emptyBytes : log.link,
+    };
+    return toBinary(
+      HelloSchema,
+      create(HelloSchema, {
+        versions: protocolVersions,
+        client: `sync-relay ${softwareVersion}`,
+        ...(forGroup ? { groupId: device.groupId } : {}),
+        ...(forGroup && log.logId.byteLength > 0 ? { read } : {}),
+      }),
+    );
+  }
+
+  /** Something to ask that changes nothing, where the platform cannot ping. */
+  #probe(): EnvelopeBody | undefined {
+    if (this.#core.session === undefined) return undefined;
+    return { case: "ack", value: { applied: BigInt(this.#core.app.applied) } };
+  }
+
+  #is(connection: Connection): boolean {
+    const state = this.#state;
+    return (
+      (state.kind === "connecting" || state.kind === "online") && state.connection === connection
+    );
+  }
+
+  #welcomed(connection: Connection, task: LobbyTask | undefined, welcome: Welcome): void {
+    if (!this.#is(connection)) return;
+    this.#backoff.opened(this.#core.host.monotonicMs());
+    if (task !== undefined) {
+      if (welcome.scope.case !== "lobby") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+      this.#online(connection);
+      task.begin(connection);
+      return;
+    }
+    if (welcome.scope.case !== "group") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+    const group = welcome.scope.value;
+    this.#bringOn(connection, group).catch((error: unknown) => this.#failed(connection, error));
+  }
+
+  #online(connection: Connection): void {
+    this.#state = { kind: "online", connection };
+    this.#core.moved();
+  }
+
+  /** Control before log: no blob is judged, and none sealed, by a roster or an epoch that is behind. */
+  async #bringOn(connection: Connection, welcome: GroupWelcome): Promise<void> {
+    const core = this.#core;
+    const { group, reader, outbox, acknowledger } = this.#parts;
+    if (welcome.logId.byteLength !== logIdBytes) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+    for (const presence of welcome.presence) this.#seen(presence);
+    await group.catchUp(connection, welcome.membership);
+    if (!this.#is(connection)) return;
+    await this.#meetLog(welcome);
+    if (!this.#is(connection)) return;
+    core.session = connection;
+    this.#online(connection);
+    reader.begin(connection, welcome);
+    await outbox.begin(connection, welcome.own);
+    if (!this.#is(connection)) return;
+    acknowledger.begin(connection);
+    if (this.#away) this.#tellPresence(connection);
+    for (const invite of this.#invites) this.#beginInvite(connection, invite);
+    await group.submitAdditions(connection);
+  }
+
+  #beginInvite(connection: Connection, invite: Inviting): void {
+    invite.begin(connection).catch((error: unknown) => {
+      // Told to whoever waits for the invite, unless the next session mends it.
+      if (error instanceof SyncError && connection.open) this.#core.failed(error);
+      else if (!(error instanceof SyncError)) this.#failed(connection, error);
+    });
+  }
+
+  /** The log of this session: the one that was read, a first one, or the one of a restored relay. */
+  async #meetLog(welcome: GroupWelcome): Promise<void> {
+    const core = this.#core;
+    const { inbox, refusals } = this.#parts;
+    const before = core.log;
+    if (!welcome.logChanged && equalBytes(before.logId, welcome.logId)) {
+      if (toNumber(welcome.head) < before.read) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+      return;
+    }
+    const first = before.logId.byteLength === 0;
+    const log: LogPlace = { ...before, logId: welcome.logId, read: 0, link: zeroLink };
+    const known = new Map([...core.known, ...before.senders]);
+    await core.disk.write(
+      (tx) => {
+        tx.put("log", "state", encodeLog(log, { ...core.app, applied: 0 }));
+        if (first) return () => undefined;
+        tx.put("log", "known", encodeKnown(known));
+        const refused = refusals.clear(tx);
+        const pages = inbox.forgetCursors(tx);
+        return () => {
+          core.known = known;
+          refused();
+          pages();
+        };
+      },
+      (taken) => {
+        core.log = log;
+        core.app = { ...core.app, applied: 0 };
+        taken();
+      },
+    );
+    if (!first) {
+      core.failed(
+        new SyncError(ErrorCode.LOG_CHANGED, {
+          hint: "the relay was restored from a backup; what it lacks is pushed again",
+        }),
+      );
+    }
+  }
+
+  #told(connection: Connection, body: ReceivedBody): void {
+    if (!this.#is(connection)) return;
+    if (this.#task !== undefined) {
+      this.#task.told(body);
+      return;
+    }
+    const { group, reader, acknowledger, outbox } = this.#parts;
+    switch (body.case) {
+      case "deliver":
+        reader.deliver(connection, body.value);
+        return;
+      case "notify": {
+        const { head, membership } = body.value;
+        if (membership !== undefined) {
+          group
+            .catchUp(connection, membership)
+            .then(() => outbox.epochMoved())
+            .catch((error: unknown) => this.#failed(connection, error));
+        }
+        reader.notify(toNumber(head));
+        return;
+      }
+      case "witnesses":
+        acknowledger.take(body.value);
+        return;
+      case "presence":
+        this.#seen(body.value);
+        return;
+      case "inviteMessage":
+      case "closeInvite":
+        for (const invite of this.#invites) invite.told(body);
+        return;
+      default:
+        // What a newer relay says beside this is not for this version.
+        return;
+    }
+  }
+
+  #seen(presence: Presence): void {
+    const device = this.#parts.inbox.senderText(presence.deviceId);
+    if (device === this.#core.deviceText) return;
+    const seen: PresenceSeen = {
+      presence: presenceNames[presence.state] ?? "offline",
+      lastSeenMs: presence.lastSeenMs === 0n ? undefined : toNumber(presence.lastSeenMs),
+    };
+    this.#presence.set(device, seen);
+    this.#core.events.emit("presence", {
+      deviceId: device,
+      presence: seen.presence,
+      ...(seen.lastSeenMs === undefined ? {} : { lastSeenMs: seen.lastSeenMs }),
+    });
+  }
+
+  #tellPresence(connection: Connection): void {
+    const state = this.#away ? PresenceState.AWAY : PresenceState.ONLINE;
+    connection.request({ case: "presence", value: { state } }).catch((error: unknown) => {
+      if (!(error instanceof SyncError)) throw error;
+      // The next session says it again; nothing depends on it.
+    });
+  }
+
+  /** What cannot be gone on with on this session. */
+  #failed(connection: Connection, error: unknown): void {
+    if (error instanceof StateStoreError) {
+      if (this.#state.kind === "closed") return;
+      this.#core.failed(error);
+      connection.close(new SyncError(ErrorCode.CONNECTION_LOST, { cause: error }));
+    } else if (error instanceof SyncError) {
+      connection.close(error);
+    } else {
+      throw error;
+    }
+  }
+
+  #lost(connection: Connection, end: ConnectionEnd): void {
+    if (!this.#is(connection)) return;
+    this.#endParts();
+    this.#task?.end();
+    const { host, device } = this.#core;
+    const { error } = end;
+    // Being admitted means not to be a member yet: it is asked for again like a lost connection.
+    const admitting =
+      device.membership === DeviceState_Membership.ADMITTED &&
+      (error.code === ErrorCode.NOT_A_MEMBER ||
+        error.code === ErrorCode.DEVICE_UNKNOWN ||
+        error.code === ErrorCode.KEY_MISSING);
+    const judged = admitting ? { ...end, certain: false } : end;
+    const waitMs = this.#backoff.ended(judged, host.monotonicMs(), host.uniform());
+    const shown = error.cause instanceof StateStoreError ? error.cause : error;
+    if (waitMs === undefined) {
+      this.#state = { kind: "stopped", error: shown };
+    } else if (end.renew === true) {
+      this.#state = { kind: "idle" };
+      this.#connect();
+      return;
+    } else {
+      const cancel = host.setTimer(waitMs, () => {
+        if (this.#state.kind !== "waiting") return;
+        this.#state = { kind: "idle" };
+        this.start();
+      });
+      const untilMs = host.monotonicMs() + waitMs;
+      this.#state = { kind: "waiting", error: shown, untilMs, cancel };
+    }
+    this.#core.moved();
+  }
+
+  #endParts(): void {
+    const { reader, outbox, acknowledger, inbox } = this.#parts;
+    this.#core.session = undefined;
+    reader.end();
+    outbox.end();
+    acknowledger.end();
+    for (const invite of this.#invites) invite.end();
+    this.#presence.clear();
+    inbox.wake();
+  }
+}
+
+const presenceNames: Readonly<Partial<Record<PresenceState, DeviceInfo["presence"]>>> = {
+  [PresenceState.ONLINE]: "online",
+  [PresenceState.AWAY]: "away",
+  [PresenceState.OFFLINE]: "offline",
+};

@@ -1,0 +1,73 @@
+/**
+ * Founds a group: the change was kept on disk before it is submitted, and is submitted, byte for byte
+ * the same, until the relay has it or refuses it.
+ */
+import type { ChangeMembership } from "../gen/syncrelay/sync/v1/membership_pb.ts";
+import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
+import { parseRelayAddress, type RelayAddress } from "../wire/relay-address.ts";
+import type { Connection, ReceivedBody } from "./connection.ts";
+import type { Core } from "./core.ts";
+import { founded } from "./group.ts";
+import type { LobbyTask } from "./lobby.ts";
+import { readChain } from "./seal/membership.ts";
+
+/** Between two tries on one session, in milliseconds. */
+const retryMs = 2_000;
+
+export class FoundingTask implements LobbyTask {
+  readonly address: RelayAddress;
+  readonly #core: Core;
+  readonly #change: ChangeMembership;
+  /** Once: founded, or refused. */
+  readonly #finished: (error: unknown) => void;
+  #session: Connection | undefined;
+  #cancelRetry: (() => void) | undefined;
+
+  constructor(core: Core, change: ChangeMembership, finished: (error: unknown) => void) {
+    this.#core = core;
+    this.#change = change;
+    this.#finished = finished;
+    this.address = parseRelayAddress(core.device.relayAddress);
+  }
+
+  begin(session: Connection): void {
+    this.#session = session;
+    this.#submit(session).catch((error: unknown) => this.#failed(session, error));
+  }
+
+  told(_body: ReceivedBody): void {
+    // Nobody but the relay's answer matters here.
+  }
+
+  end(): void {
+    this.#session = undefined;
+    this.#cancelRetry?.();
+  }
+
+  async #submit(session: Connection): Promise<void> {
+    const core = this.#core;
+    const answer = await session.request({ case: "changeMembership", value: this.#change });
+    if (answer.case !== "membershipAck") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+    const chain = readChain([this.#change.controlBlob], {
+      groupId: core.groupId,
+      keys: core.keys,
+    });
+    await founded(core, chain, answer.value.logId);
+    this.#finished(undefined);
+  }
+
+  #failed(session: Connection, error: unknown): void {
+    if (!(error instanceof SyncError)) {
+      this.#finished(error);
+      return;
+    }
+    // The session is gone: the next one asks again.
+    if (session !== this.#session || !session.open) return;
+    if (errorRow(error.code).again !== "later") {
+      this.#finished(error);
+      return;
+    }
+    const waitMs = Math.max(error.retryAfterMs, retryMs);
+    this.#cancelRetry = this.#core.host.setTimer(waitMs, () => this.begin(session));
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * The device's place in its group: the control chain, read before anything that depends on it;
+ * founding; and the additions a person said yes to, submitted until the relay has them.
+ *
+ * Whatever the relay says only makes this device look: what it accepts is decided by the chain's own
+ * rules, and nothing here is signed at the relay's word.
+ */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
+import type { Device } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
+import {
+  type DeviceState,
+  DeviceState_Membership,
+  DeviceStateSchema,
+  type PendingAddition,
+  PendingAdditionSchema,
+} from "../gen/syncrelay/state/v1/state_pb.ts";
+import type { MembershipVersion } from "../gen/syncrelay/sync/v1/error_pb.ts";
+import {
+  type ChangeMembership,
+  ChangeMembershipSchema,
+} from "../gen/syncrelay/sync/v1/membership_pb.ts";
+import { equalBytes } from "../wire/bytes.ts";
+import { toNumber } from "../wire/envelope.ts";
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { blake2b256 } from "../wire/hash.ts";
+import { idText } from "../wire/ids.ts";
+import type { Connection } from "./connection.ts";
+import type { Core } from "./core.ts";
+import { decode, encodeDevice, encodeLog, noLog } from "./disk.ts";
+import { addDevice } from "./seal/changes.ts";
+import { type ControlChain, extendChain, isMember, members, readChain } from "./seal/membership.ts";
+import type { StateTransaction } from "./state-store.ts";
+
+/** Tries to get one addition in before the next session takes it up. */
+const conflictsMax = 16;
+
+export interface GroupHooks {
+  /** The chain is another one. */
+  changed(): void;
+}
+
+export class Group {
+  readonly #core: Core;
+  readonly #hooks: GroupHooks;
+  /** One thing at a time is done to the chain. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** Who waits for an addition. */
+  readonly #additions = new Map<string, (error: SyncError | undefined) => void>();
+
+  constructor(core: Core, hooks: GroupHooks) {
+    this.#core = core;
+    this.#hooks = hooks;
+  }
+
+  /** Reads the chain that an earlier process stored. */
+  async load(tx: StateTransaction): Promise<void> {
+    const core = this.#core;
+    const rows = await tx.range("control", 1);
+    if (rows.length === 0 || core.device.membership !== DeviceState_Membership.MEMBER) return;
+    core.chain = decode(() =>
+      readChain(
+        rows.map((row) => row.value),
+        { groupId: core.groupId, keys: core.keys },
+      ),
+    );
+  }
+
+  /** Brings the chain to where the relay is, or the relay to where the chain is. */
+  catchUp(session: Connection, version: MembershipVersion | undefined): Promise<void> {
+    return this.#alone(async () => {
+      const count = toNumber(version?.count ?? 0n);
+      const head = version?.head ?? new Uint8Array(0);
+      const own = this.#core.chain?.version;
+      if (own !== undefined && own.count === count && equalBytes(own.head, head)) return;
+      if (own === undefined || own.count < count) await this.#pull(session);
+      else await this.#resubmit(session, count, head);
+    });
+  }
+
+  /** Asks for control blobs that may have come since. */
+  refresh(session: Connection): Promise<void> {
+    return this.#alone(() => this.#pull(session));
+  }
+
+  /** A person said yes: kept before the joiner hears of it. */
+  async keepAddition(device: Device): Promise<void> {
+    await this.#writeAddition(device, false);
+  }
+
+  /** The joiner has kept its admission: from now on the addition is submitted until it is in. */
+  async receipted(device: Device, done: (error: SyncError | undefined) => void): Promise<void> {
+    this.#additions.set(idText(device.deviceId), done);
+    await this.#writeAddition(device, true);
+    const { session } = this.#core;
+    if (session !== undefined) await this.submitAdditions(session);
+  }
+
+  async forgetAddition(deviceId: Uint8Array): Promise<void> {
+    await this.#core.disk.write((tx) => tx.delete("additions", idText(deviceId)));
+  }
+
+  /** Submits what is pending. Needs a chain that is caught up. */
+  submitAdditions(session: Connection): Promise<void> {
+    return this.#alone(async () => {
+      const rows = await this.#core.disk.write((tx) => tx.range("additions", ""));
+      for (const row of rows) {
+        const pending: PendingAddition = decode(() => fromBinary(PendingAdditionSchema, row.value));
+        if (pending.receipted && pending.device !== undefined) {
+          await this.#add(session, row.key, pending.device);
+        }
+      }
+    });
+  }
+
+  /** Drops what nobody can finish: the channel to that joiner went with the process that held it. */
+  async dropUnreceipted(tx: StateTransaction): Promise<void> {
+    for (const row of await tx.range("additions", "")) {
+      const pending = decode(() => fromBinary(PendingAdditionSchema, row.value));
+      if (!pending.receipted) tx.delete("additions", row.key);
+    }
+  }
+
+  async #writeAddition(device: Device, receipted: boolean): Promise<void> {
+    const value = toBinary(
+      PendingAdditionSchema,
+      create(PendingAdditionSchema, { device, receipted }),
+    );
+    await this.#core.disk.write((tx) => tx.put("additions", idText(device.deviceId), value));
+  }
+
+  async #add(session: Connection, id: string, device: Device): Promise<void> {
+    const core = this.#core;
+    for (let conflicts = 0; conflicts < conflictsMax; conflicts++) {
+      const chain = core.chain;
+      if (chain === undefined) return;
+      const known = chain.devices.get(id);
+      if (known !== undefined) {
+        await this.forgetAddition(device.deviceId);
+        // Removed since: what was meant no longer makes sense.
+        const gone = known.closing !== undefined;
+        this.#tell(id, gone ? new SyncError(ErrorCode.DEVICE_REVOKED) : undefined);
+        return;
+      }
+      const change = addDevice(chain, device, {
+        keys: core.keys,
+        random: core.host.random,
+        nowMs: Math.floor(core.host.nowMs()),
+      });
+      try {
+        await session.request({ case: "changeMembership", value: change });
+      } catch (error) {
+        if (!(error instanceof SyncError)) throw error;
+        if (error.code !== ErrorCode.MEMBERSHIP_CONFLICT) {
+          // Stays pending: the next session submits it again.
+          core.failed(error);
+          return;
+        }
+        await this.#pull(session);
+        continue;
+      }
+      await this.#extend([change.controlBlob], (tx) => tx.delete("additions", id));
+      this.#tell(id, undefined);
+      return;
+    }
+  }
+
+  #tell(id: string, error: SyncError | undefined): void {
+    const done = this.#additions.get(id);
+    this.#additions.delete(id);
+    done?.(error);
+  }
+
+  /** Pulls what stands behind the own head. */
+  async #pull(session: Connection): Promise<void> {
+    const core = this.#core;
+    const waiting: Uint8Array[] = [];
+    for (;;) {
+      const count = (core.chain?.version.count ?? 0) + waiting.length;
+      const answer = await session.request({
+        case: "pullControl",
+        value: { after: BigInt(count) },
+      });
+      if (answer.case !== "controlBlobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+      const { controlBlobs, done, after } = answer.value;
+      if (toNumber(after) !== count || (controlBlobs.length === 0 && !done)) {
+        throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+      }
+      if (core.chain !== undefined) {
+        await this.#extend(controlBlobs);
+      } else {
+        // A joiner can read the chain only as a whole: its secret stands near the end.
+        waiting.push(...controlBlobs);
+        if (done) await this.#read(waiting);
+      }
+      if (done) return;
+    }
+  }
+
+  /** The joiner's first sight of the chain: from now on it is a member. */
+  async #read(blobs: readonly Uint8Array[]): Promise<void> {
+    const core = this.#core;
+    const { expectedHead } = core.device;
+    const chain = this.#judge(() =>
+      readChain(blobs, {
+        groupId: core.groupId,
+        keys: core.keys,
+        ...(expectedHead.byteLength === 0 ? {} : { mustContain: expectedHead }),
+      }),
+    );
+    const device = create(DeviceStateSchema, {
+      ...core.device,
+      membership: DeviceState_Membership.MEMBER,
+      expectedHead: new Uint8Array(0),
+    });
+    await core.disk.write(
+      (tx) => {
+        tx.deleteRange("control", 0);
+        for (const [i, blob] of blobs.entries()) tx.put("control", i + 1, blob);
+        tx.put("device", "state", encodeDevice(device));
+      },
+      () => {
+        core.device = device;
+        core.chain = chain;
+      },
+    );
+    this.#changed();
+  }
+
+  /** Accepts control blobs, keeps them, and only then goes by them. */
+  async #extend(
+    blobs: readonly Uint8Array[],
+    also: (tx: StateTransaction) => void = () => undefined,
+  ): Promise<void> {
+    const core = this.#core;
+    let chain = core.chain;
+    if (chain === undefined) return;
+    const first = chain.version.count + 1;
+    for (const blob of blobs) {
+      const before: ControlChain = chain;
+      chain = this.#judge(() => extendChain(before, blob, { keys: core.keys }));
+    }
+    const after = chain;
+    await core.disk.write(
+      (tx) => {
+        for (const [i, blob] of blobs.entries()) tx.put("control", first + i, blob);
+        also(tx);
+      },
+      () => {
+        core.chain = after;
+      },
+    );
+    if (blobs.length > 0) this.#changed();
+  }
+
+  /** A chain that does not hold is named, and not gone by. */
+  #judge(run: () => ControlChain): ControlChain {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof SyncError) {
+        this.#core.found({ kind: FindingKind.ALTERED, error });
+      }
+      throw error;
+    }
+  }
+
+  /** The relay lacks control blobs: it was restored. It gets back what is held here, as it is. */
+  async #resubmit(session: Connection, count: number, head: Uint8Array): Promise<void> {
+    const core = this.#core;
+    const blobs = (await core.disk.write((tx) => tx.range("control", 1))).map((row) => row.value);
+    const last = blobs[count - 1];
+    if (last === undefined || !equalBytes(blake2b256(last), head)) {
+      // Its chain is another one from some place on: no honest relay has such a one.
+      const error = new SyncError(ErrorCode.HISTORY_ALTERED, {
+        hint: "the relay shows another membership history than the one this device verified",
+      });
+      core.found({ kind: FindingKind.FORKED, error });
+      throw error;
+    }
+    let chain = readChain(blobs.slice(0, count), { groupId: core.groupId, keys: core.keys });
+    for (const blob of blobs.slice(count)) {
+      const next = extendChain(chain, blob, { keys: core.keys });
+      try {
+        await session.request({ case: "changeMembership", value: again(chain, next, blob) });
+      } catch (error) {
+        // Another member was faster; the next session sees where that ended.
+        if (error instanceof SyncError && error.code === ErrorCode.MEMBERSHIP_CONFLICT) return;
+        throw error;
+      }
+      chain = next;
+    }
+  }
+
+  #changed(): void {
+    this.#hooks.changed();
+    this.#core.moved();
+  }
+
+  #alone<T>(run: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(run);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** The request that made a control blob, made again from the chain on both sides of it. */
+function again(before: ControlChain, after: ControlChain, blob: Uint8Array): ChangeMembership {
+  const closings = [...after.devices.values()].filter(
+    ({ closing, deviceId }) => closing !== undefined && isMember(before, deviceId),
+  );
+  return create(ChangeMembershipSchema, {
+    expected: { count: BigInt(before.version.count), head: before.version.head },
+    controlBlob: blob,
+    members: members(after).map(({ deviceId, role }) => ({ deviceId, role })),
+    epoch: BigInt(after.epoch),
+    closings: closings.map(({ deviceId, closing }) => ({
+      deviceId,
+      position: { seq: BigInt(closing?.seq ?? 0), link: closing?.link ?? new Uint8Array(32) },
+    })),
+  });
+}
+
+/** The founding is on the relay's disk: the device is a member from now on. */
+export async function founded(core: Core, chain: ControlChain, logId: Uint8Array): Promise<void> {
+  const blob = core.device.pendingFounding?.controlBlob;
+  if (blob === undefined) return;
+  const log = { ...noLog, logId };
+  const device: DeviceState = create(DeviceStateSchema, {
+    name: core.device.name,
+    relayAddress: core.device.relayAddress,
+    groupId: core.device.groupId,
+    membership: DeviceState_Membership.MEMBER,
+  });
+  await core.disk.write(
+    (tx) => {
+      tx.put("control", 1, blob);
+      tx.put("device", "state", encodeDevice(device));
+      tx.put("log", "state", encodeLog(log, core.app));
+    },
+    () => {
+      core.device = device;
+      core.chain = chain;
+      core.log = log;
+    },
+  );
+}

@@ -1,0 +1,282 @@
+/**
+ * The inviting side of a pairing: opens a mailbox, runs the pairing machine over it, asks the person,
+ * and sees the addition through. Ten minutes by this device's own timer; three failures burn it.
+ */
+import { create, toBinary } from "@bufbuild/protobuf";
+import type { Device } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
+import {
+  PairingAdmissionSchema,
+  PairingFrameSchema,
+} from "../gen/syncrelay/sealed/v1/pairing_pb.ts";
+import { type CloseInvite, InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
+import { equalBytes } from "../wire/bytes.ts";
+import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { fingerprint, idText, rendezvousIdBytes } from "../wire/ids.ts";
+import { inviteFailuresMax, inviteMs } from "../wire/limits.ts";
+import { parseRelayAddress } from "../wire/relay-address.ts";
+import type { Connection, ReceivedBody } from "./connection.ts";
+import type { Core } from "./core.ts";
+import type { Group } from "./group.ts";
+import { Mailbox } from "./mailbox.ts";
+import { deviceMessage } from "./seal/membership.ts";
+import { InviterPairing, type PairingStep } from "./seal/pairing.ts";
+import { formatPairingLink } from "./seal/pairing-link.ts";
+import type { CodeCost } from "./seal/primitives.ts";
+import { codeSecretBytes, formatCode, pskOfCode } from "./seal/short-code.ts";
+import type { JoinerInfo } from "./types.ts";
+
+export interface InvitingOptions {
+  readonly confirm: (joiner: JoinerInfo) => boolean | Promise<boolean>;
+  readonly origin: string | undefined;
+  readonly codeCost: CodeCost | undefined;
+}
+
+/** What a frame without a message says: that attempt has failed. */
+const failedFrame = toBinary(
+  PairingFrameSchema,
+  create(PairingFrameSchema, { noise: new Uint8Array(1) }),
+);
+
+/** One open invite. */
+export class Inviting {
+  readonly code: string;
+  readonly link: string;
+  readonly expiresAtMs: number;
+  /** The device that was added. */
+  readonly done: Promise<Uint8Array>;
+  readonly #core: Core;
+  readonly #group: Group;
+  readonly #options: InvitingOptions;
+  readonly #mailbox: Mailbox;
+  readonly #linkSecret: Uint8Array;
+  readonly #codePsk: Uint8Array;
+  readonly #relayKey: Uint8Array;
+  readonly #cancelTimer: () => void;
+  #machine: InviterPairing;
+  #failures = 0;
+  #device: Device | undefined;
+  #receipted = false;
+  #over = false;
+  #resolve: (deviceId: Uint8Array) => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+  /** Called once, when it is over. */
+  ended: () => void = () => undefined;
+
+  private constructor(
+    core: Core,
+    group: Group,
+    options: InvitingOptions,
+    secrets: {
+      readonly rendezvousId: Uint8Array;
+      readonly linkSecret: Uint8Array;
+      readonly codePsk: Uint8Array;
+      readonly code: string;
+    },
+  ) {
+    this.#core = core;
+    this.#group = group;
+    this.#options = options;
+    this.#linkSecret = secrets.linkSecret;
+    this.#codePsk = secrets.codePsk;
+    this.code = secrets.code;
+    this.#mailbox = new Mailbox("open", secrets.rendezvousId);
+    const address = parseRelayAddress(core.device.relayAddress);
+    this.#relayKey = address.relayKey;
+    this.link = formatPairingLink(
+      {
+        rendezvousId: secrets.rendezvousId,
+        relayAddress: address.text,
+        secret: secrets.linkSecret,
+      },
+      options.origin,
+    );
+    this.expiresAtMs = core.host.nowMs() + inviteMs;
+    this.#cancelTimer = core.host.setTimer(inviteMs, () =>
+      this.#run(() => this.#finish(InviteCloseReason.EXPIRED, "it expired")),
+    );
+    this.#machine = this.#newMachine();
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Whoever does not listen is told by the status of the invite, not by the end of the process.
+    this.done.catch(() => undefined);
+  }
+
+  /** Draws the secrets and opens the mailbox. */
+  static async open(core: Core, group: Group, options: InvitingOptions): Promise<Inviting> {
+    const { random } = core.host;
+    const short = { rendezvousId: random(rendezvousIdBytes), secret: random(codeSecretBytes) };
+    const { relayKey } = parseRelayAddress(core.device.relayAddress);
+    return new Inviting(core, group, options, {
+      rendezvousId: short.rendezvousId,
+      linkSecret: random(32),
+      codePsk: await pskOfCode(short, relayKey, options.codeCost),
+      code: formatCode(short),
+    });
+  }
+
+  /** A session stands: the mailbox is opened, or returned to. */
+  async begin(session: Connection): Promise<void> {
+    if (this.#over) return;
+    await this.#mailbox.begin(session);
+  }
+
+  end(): void {
+    this.#mailbox.end();
+  }
+
+  /** A message through the mailbox, or its end. */
+  told(body: ReceivedBody): void {
+    if (this.#over) return;
+    if (body.case === "inviteMessage") {
+      const data = this.#mailbox.take(body.value);
+      if (data !== undefined) this.#run(() => this.#step(this.#machine.receive(data)));
+    } else if (body.case === "closeInvite") {
+      this.#closed(body.value);
+    }
+  }
+
+  async cancel(): Promise<void> {
+    await this.#finish(InviteCloseReason.CANCELLED, "it was cancelled");
+  }
+
+  #newMachine(): InviterPairing {
+    return new InviterPairing({
+      rendezvousId: this.#mailbox.rendezvousId,
+      relayKey: this.#relayKey,
+      keys: this.#core.keys,
+      linkSecret: this.#linkSecret,
+      codePsk: this.#codePsk,
+      random: this.#core.host.random,
+    });
+  }
+
+  async #step(step: PairingStep): Promise<void> {
+    const { event } = step;
+    for (const frame of step.send) this.#send(frame);
+    switch (event?.kind) {
+      case "introduced":
+        await this.#introduced(event.device, event.comparison, event.means);
+        return;
+      case "receipted":
+        await this.#submit();
+        return;
+      case "failed":
+        await this.#failed();
+        return;
+      case "admitted":
+      case "comparison":
+      case undefined:
+        return;
+    }
+  }
+
+  /** Asks the person. Only a yes goes on, and it is kept before the joiner hears of it. */
+  async #introduced(
+    device: Device,
+    comparison: readonly string[],
+    means: "link" | "code",
+  ): Promise<void> {
+    const machine = this.#machine;
+    const yes = await this.#options.confirm({
+      deviceId: idText(device.deviceId),
+      name: device.name,
+      fingerprint: fingerprint(device.deviceId),
+      comparison,
+      means,
+    });
+    const { chain, device: self } = this.#core;
+    if (this.#over || machine !== this.#machine) return;
+    if (!yes || chain === undefined) {
+      await this.#finish(InviteCloseReason.CANCELLED, "it was declined");
+      return;
+    }
+    await this.#group.keepAddition(device);
+    if (this.#over || machine !== this.#machine) {
+      await this.#group.forgetAddition(device.deviceId);
+      return;
+    }
+    this.#device = device;
+    const admission = create(PairingAdmissionSchema, {
+      groupId: self.groupId,
+      relayAddress: self.relayAddress,
+      controlHead: chain.version.head,
+      inviter: deviceMessage(this.#core.keys, self.name),
+    });
+    await this.#step(machine.admit(admission));
+  }
+
+  /** The joiner holds its admission: from here on nothing but the relay's answer is waited for. */
+  async #submit(): Promise<void> {
+    const device = this.#device;
+    if (device === undefined) return;
+    this.#receipted = true;
+    this.#cancelTimer();
+    await this.#group.receipted(device, (error) => {
+      this.#run(async () => {
+        if (error === undefined) await this.#finish(InviteCloseReason.COMPLETED);
+        else await this.#finish(InviteCloseReason.CANCELLED, "the device was removed meanwhile");
+      });
+    });
+  }
+
+  async #failed(): Promise<void> {
+    this.#failures += 1;
+    if (this.#device !== undefined) {
+      await this.#group.forgetAddition(this.#device.deviceId);
+      this.#device = undefined;
+    }
+    if (this.#failures >= inviteFailuresMax) {
+      await this.#finish(InviteCloseReason.BURNT, "three attempts failed");
+      return;
+    }
+    this.#send(failedFrame);
+    this.#machine = this.#newMachine();
+  }
+
+  #closed(close: CloseInvite): void {
+    if (!equalBytes(close.rendezvousId, this.#mailbox.rendezvousId) || this.#receipted) return;
+    const why =
+      close.reason === InviteCloseReason.EXPIRED ? "it expired" : "the joining device ended it";
+    this.#run(() => this.#finish(undefined, why));
+  }
+
+  /** Over, one way or the other; the relay is told where it does not know. */
+  async #finish(reason: InviteCloseReason | undefined, why?: string): Promise<void> {
+    if (this.#over) return;
+    this.#over = true;
+    this.#cancelTimer();
+    this.#machine.close();
+    this.#linkSecret.fill(0);
+    this.#codePsk.fill(0);
+    const device = this.#device;
+    const { session } = this.#core;
+    this.ended();
+    if (why === undefined && device !== undefined) this.#resolve(device.deviceId);
+    else this.#reject(new SyncError(ErrorCode.INVITE_INVALID, { hint: why ?? "it ended" }));
+    // Without the joiner's receipt nobody is added, whatever the person said.
+    if (device !== undefined && !this.#receipted) {
+      await this.#group.forgetAddition(device.deviceId);
+    }
+    if (reason !== undefined && session !== undefined) {
+      await session.request({
+        case: "closeInvite",
+        value: { rendezvousId: this.#mailbox.rendezvousId, reason },
+      });
+    }
+  }
+
+  #send(frame: Uint8Array): void {
+    this.#run(() => this.#mailbox.send(frame));
+  }
+
+  /** A refusal or a lost connection is made good by the next session; the app's own errors are not. */
+  #run(task: () => Promise<void>): void {
+    task().catch((error: unknown) => {
+      if (error instanceof SyncError) return;
+      this.#reject(error);
+      this.#run(() => this.#finish(InviteCloseReason.CANCELLED, "it was called off"));
+    });
+  }
+}

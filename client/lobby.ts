@@ -1,0 +1,13 @@
+/** What a device does on a session without a group. */
+import type { RelayAddress } from "../wire/relay-address.ts";
+import type { Connection, ReceivedBody } from "./connection.ts";
+
+export interface LobbyTask {
+  readonly address: RelayAddress;
+  /** A session stands; perhaps not the first one of this task. */
+  begin(session: Connection): void;
+  /** What the relay says by itself. */
+  told(body: ReceivedBody): void;
+  /** The session is gone; another one follows unless the task is over. */
+  end(): void;
+}
