@@ -4,6 +4,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_syncrelay_config_v1_setting } from "./setting_pb.ts";
 import type { FoundingPolicy } from "../../sync/v1/session_pb.ts";
 import { file_syncrelay_sync_v1_session } from "../../sync/v1/session_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
@@ -12,32 +13,38 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/config/v1/config.proto.
  */
 export const file_syncrelay_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiBzeW5jcmVsYXkvY29uZmlnL3YxL2NvbmZpZy5wcm90bxITc3luY3JlbGF5LmNvbmZpZy52MSLWAgoLUmVsYXlDb25maWcSEwoGbGlzdGVuGAEgASgJSACIAQESGQoMbGlzdGVuX2FkbWluGAIgASgJSAGIAQESEQoEZGF0YRgDIAEoCUgCiAEBEhcKCnB1YmxpY191cmwYBCABKAlIA4gBARI4Cghmb3VuZGluZxgFIAEoDjIhLnN5bmNyZWxheS5zeW5jLnYxLkZvdW5kaW5nUG9saWN5SASIAQESMQoGbGltaXRzGAYgASgLMiEuc3luY3JlbGF5LmNvbmZpZy52MS5MaW1pdHNDb25maWcSFgoJbG9nX2xldmVsGAcgASgJSAWIAQESFwoPdHJ1c3RlZF9wcm94aWVzGAggAygJQgkKB19saXN0ZW5CDwoNX2xpc3Rlbl9hZG1pbkIHCgVfZGF0YUINCgtfcHVibGljX3VybEILCglfZm91bmRpbmdCDAoKX2xvZ19sZXZlbCKYBAoMTGltaXRzQ29uZmlnEhsKDmJsb2JfYnl0ZXNfbWF4GAEgASgNSACIAQESHAoPZ3JvdXBfYnl0ZXNfbWF4GAIgASgESAGIAQESHAoPc3RvcmVfYnl0ZXNfbWF4GAMgASgESAKIAQESGQoMc2Vzc2lvbnNfbWF4GAQgASgNSAOIAQESHwoSb3V0Ym91bmRfYnl0ZXNfbWF4GAUgASgNSASIAQESGwoOaGFuZHNoYWtlc19tYXgYBiABKA1IBYgBARIZCgxwdXNoZXNfcGVyX3MYByABKA1IBogBARIZCgxwdXNoZXNfYnVyc3QYCCABKA1IB4gBARIoChthZGRyZXNzX2Nvbm5lY3Rpb25zX3Blcl9taW4YCSABKA1ICIgBARIjChZhZGRyZXNzX2hhbmRzaGFrZXNfbWF4GAogASgNSAmIAQFCEQoPX2Jsb2JfYnl0ZXNfbWF4QhIKEF9ncm91cF9ieXRlc19tYXhCEgoQX3N0b3JlX2J5dGVzX21heEIPCg1fc2Vzc2lvbnNfbWF4QhUKE19vdXRib3VuZF9ieXRlc19tYXhCEQoPX2hhbmRzaGFrZXNfbWF4Qg8KDV9wdXNoZXNfcGVyX3NCDwoNX3B1c2hlc19idXJzdEIeChxfYWRkcmVzc19jb25uZWN0aW9uc19wZXJfbWluQhkKF19hZGRyZXNzX2hhbmRzaGFrZXNfbWF4YgZwcm90bzM", [file_syncrelay_sync_v1_session]);
+  fileDesc("CiBzeW5jcmVsYXkvY29uZmlnL3YxL2NvbmZpZy5wcm90bxITc3luY3JlbGF5LmNvbmZpZy52MSKYBQoLUmVsYXlDb25maWcSKwoGbGlzdGVuGAEgASgJQhaSwhgSCg4xMjcuMC4wLjE6ODA4MCgBSACIAQESMQoMbGlzdGVuX2FkbWluGAIgASgJQhaSwhgSCg4xMjcuMC4wLjE6ODA4MSgGSAGIAQESIQoEZGF0YRgDIAEoCUIOksIYCgoGLi9kYXRhKARIAogBARIfCgpwdWJsaWNfdXJsGAQgASgJQgaSwhgCKAJIA4gBARJICghmb3VuZGluZxgFIAEoDjIhLnN5bmNyZWxheS5zeW5jLnYxLkZvdW5kaW5nUG9saWN5Qg6SwhgKCgZpbnZpdGUwAUgEiAEBEjEKBmxpbWl0cxgGIAEoCzIhLnN5bmNyZWxheS5jb25maWcudjEuTGltaXRzQ29uZmlnEkYKCWxvZ19sZXZlbBgHIAEoCUIuksIYKgoEaW5mbyIFZGVidWciBGluZm8iBHdhcm4iBWVycm9yIgZzaWxlbnQwAUgFiAEBEiQKD3RydXN0ZWRfcHJveGllcxgIIAMoCUILksIYBxiAAigDMAESLQoTYWRtaW5fd2l0aG91dF90b2tlbhgJIAEoCEILksIYBwoFZmFsc2VIBogBARIiCgthZG1pbl90b2tlbhgKIAEoCUIIksIYBCgFOAFIB4gBARIhCgpyZWFkX3Rva2VuGAsgASgJQgiSwhgEKAU4AUgIiAEBQgkKB19saXN0ZW5CDwoNX2xpc3Rlbl9hZG1pbkIHCgVfZGF0YUINCgtfcHVibGljX3VybEILCglfZm91bmRpbmdCDAoKX2xvZ19sZXZlbEIWChRfYWRtaW5fd2l0aG91dF90b2tlbkIOCgxfYWRtaW5fdG9rZW5CDQoLX3JlYWRfdG9rZW4ixwYKDExpbWl0c0NvbmZpZxI0Cg5ibG9iX2J5dGVzX21heBgBIAEoDUIXksIYEwoHMTA0ODU3NhCACBiAgIAIMAFIAIgBARI8Cg9ncm91cF9ieXRlc19tYXgYAiABKARCHpLCGBoKCTEwNDg1NzYwMBCAgAQY/////////w8wAUgBiAEBEj0KD3N0b3JlX2J5dGVzX21heBgDIAEoBEIfksIYGwoKMTA3Mzc0MTgyNBCAgAQY/////////w8wAUgCiAEBEi4KDHNlc3Npb25zX21heBgEIAEoDUITksIYDwoFMTAwMDAQARjAhD0wAUgDiAEBEjoKEm91dGJvdW5kX2J5dGVzX21heBgFIAEoDUIZksIYFQoHNDE5NDMwNBCAgAQYgICAgAEwAUgEiAEBEi4KDmhhbmRzaGFrZXNfbWF4GAYgASgNQhGSwhgNCgMyNTYQARiAgAQwAUgFiAEBEisKDHB1c2hlc19wZXJfcxgHIAEoDUIQksIYDAoCMjAQARjAhD0wAUgGiAEBEiwKDHB1c2hlc19idXJzdBgIIAEoDUIRksIYDQoDMjAwEAEYwIQ9MAFIB4gBARI6ChthZGRyZXNzX2Nvbm5lY3Rpb25zX3Blcl9taW4YCSABKA1CEJLCGAwKAjE1EAEYwIQ9MAFICIgBARI1ChZhZGRyZXNzX2hhbmRzaGFrZXNfbWF4GAogASgNQhCSwhgMCgIxMBABGICABDABSAmIAQESMgoQaGFuZHNoYWtlX21zX21heBgLIAEoDUITksIYDwoFMTAwMDAQ9AMYkE4wAUgKiAEBQhEKD19ibG9iX2J5dGVzX21heEISChBfZ3JvdXBfYnl0ZXNfbWF4QhIKEF9zdG9yZV9ieXRlc19tYXhCDwoNX3Nlc3Npb25zX21heEIVChNfb3V0Ym91bmRfYnl0ZXNfbWF4QhEKD19oYW5kc2hha2VzX21heEIPCg1fcHVzaGVzX3Blcl9zQg8KDV9wdXNoZXNfYnVyc3RCHgocX2FkZHJlc3NfY29ubmVjdGlvbnNfcGVyX21pbkIZChdfYWRkcmVzc19oYW5kc2hha2VzX21heEITChFfaGFuZHNoYWtlX21zX21heGIGcHJvdG8z", [file_syncrelay_config_v1_setting, file_syncrelay_sync_v1_session]);
 
 /**
- * The relay's whole configuration. Defaults stand beside each field and hold
- * where it is absent.
+ * The relay's whole configuration. Every setting has one name in three forms:
+ * `limits.blob_bytes_max` in `relay.toml` and after `--set`, and
+ * `SYNC_RELAY_LIMITS_BLOB_BYTES_MAX` in the environment. Flags come before the
+ * environment, the environment before the file, the file before the default.
+ *
+ * Sizes are in bytes. A running relay takes settings marked `live` over when it
+ * gets SIGHUP; the others hold until it is started again.
  *
  * @generated from message syncrelay.config.v1.RelayConfig
  */
 export type RelayConfig = Message<"syncrelay.config.v1.RelayConfig"> & {
   /**
-   * Where devices connect: `HOST:PORT`. Default `127.0.0.1:8080`.
+   * Where devices connect: `HOST:PORT`.
    *
    * @generated from field: optional string listen = 1;
    */
   listen?: string | undefined;
 
   /**
-   * Where the side API listens. Default `127.0.0.1:8081`.
+   * Where the side API listens, or `off`. Elsewhere than on loopback it insists
+   * on tokens.
    *
    * @generated from field: optional string listen_admin = 2;
    */
   listenAdmin?: string | undefined;
 
   /**
-   * The folder that holds the store, the relay's identity and its invites.
-   * Default `./data`.
+   * The folder that holds the store, the relay's identity, its tokens and its
+   * first invite.
    *
    * @generated from field: optional string data = 3;
    */
@@ -45,14 +52,14 @@ export type RelayConfig = Message<"syncrelay.config.v1.RelayConfig"> & {
 
   /**
    * The address people reach the relay by, `ws://` or `wss://host[:port]/`; what
-   * `address` prints before the key. Default: `ws://` and `listen`.
+   * `address` prints before the key. Empty: `ws://` and `listen`.
    *
    * @generated from field: optional string public_url = 4;
    */
   publicUrl?: string | undefined;
 
   /**
-   * Who may found a group. Default: by invite.
+   * Who may found a group: `open`, `invite` or `closed`.
    *
    * @generated from field: optional syncrelay.sync.v1.FoundingPolicy founding = 5;
    */
@@ -66,18 +73,43 @@ export type RelayConfig = Message<"syncrelay.config.v1.RelayConfig"> & {
   limits?: LimitsConfig | undefined;
 
   /**
-   * How much is logged: `debug`, `info`, `warn`, `error`. Default `info`.
+   * How much is logged to standard error.
    *
    * @generated from field: optional string log_level = 7;
    */
   logLevel?: string | undefined;
 
   /**
-   * Addresses of proxies whose forwarded addresses are believed, as CIDR.
+   * Addresses of proxies whose forwarded addresses are believed, as CIDR. In the
+   * environment separated by commas. At most 256.
    *
    * @generated from field: repeated string trusted_proxies = 8;
    */
   trustedProxies: string[];
+
+  /**
+   * Serves the side API to whoever reaches it, without a token. Refused unless
+   * `listen_admin` is on loopback.
+   *
+   * @generated from field: optional bool admin_without_token = 9;
+   */
+  adminWithoutToken?: boolean | undefined;
+
+  /**
+   * The token with the scope `admin`. Empty: drawn at the first start and kept
+   * in the data folder as `admin-token`.
+   *
+   * @generated from field: optional string admin_token = 10;
+   */
+  adminToken?: string | undefined;
+
+  /**
+   * The token with the scope `read`. Empty: drawn at the first start and kept in
+   * the data folder as `read-token`.
+   *
+   * @generated from field: optional string read_token = 11;
+   */
+  readToken?: string | undefined;
 };
 
 /**
@@ -88,34 +120,35 @@ export const RelayConfigSchema: GenMessage<RelayConfig> = /*@__PURE__*/
   messageDesc(file_syncrelay_config_v1_config, 0);
 
 /**
- * The relay's bounds.
+ * The relay's bounds. All are live: a session keeps the sizes it was welcomed
+ * with, everything else holds at once.
  *
  * @generated from message syncrelay.config.v1.LimitsConfig
  */
 export type LimitsConfig = Message<"syncrelay.config.v1.LimitsConfig"> & {
   /**
-   * One blob, in bytes. Default 1,048,576; at most 16,777,216.
+   * One blob, in bytes: header, signature and body.
    *
    * @generated from field: optional uint32 blob_bytes_max = 1;
    */
   blobBytesMax?: number | undefined;
 
   /**
-   * One group, in bytes. Default 104,857,600.
+   * One group, in bytes, where it has no quota of its own.
    *
    * @generated from field: optional uint64 group_bytes_max = 2;
    */
   groupBytesMax?: bigint | undefined;
 
   /**
-   * The whole store, in bytes. Default 1,073,741,824.
+   * The whole store, in bytes that count towards quotas.
    *
    * @generated from field: optional uint64 store_bytes_max = 3;
    */
   storeBytesMax?: bigint | undefined;
 
   /**
-   * Sessions at once. Default 10,000.
+   * Sessions and handshakes at once. Each needs a file descriptor.
    *
    * @generated from field: optional uint32 sessions_max = 4;
    */
@@ -123,47 +156,54 @@ export type LimitsConfig = Message<"syncrelay.config.v1.LimitsConfig"> & {
 
   /**
    * Bytes not yet sent on one connection before it is told to pull instead.
-   * Default 4,194,304.
    *
    * @generated from field: optional uint32 outbound_bytes_max = 5;
    */
   outboundBytesMax?: number | undefined;
 
   /**
-   * Handshakes in flight at once. Default 256.
+   * Handshakes in flight at once.
    *
    * @generated from field: optional uint32 handshakes_max = 6;
    */
   handshakesMax?: number | undefined;
 
   /**
-   * Pushes a device may make per second on average. Default 20.
+   * Pushes a device may make per second on average. A batch is one.
    *
    * @generated from field: optional uint32 pushes_per_s = 7;
    */
   pushesPerS?: number | undefined;
 
   /**
-   * Pushes a device may make at once. Default 200.
+   * Pushes a device may make at once.
    *
    * @generated from field: optional uint32 pushes_burst = 8;
    */
   pushesBurst?: number | undefined;
 
   /**
-   * New connections of one address per minute that have not authenticated.
-   * Default 15.
+   * New connections of one address per minute that have not authenticated; a
+   * member's success gives its own back.
    *
    * @generated from field: optional uint32 address_connections_per_min = 9;
    */
   addressConnectionsPerMin?: number | undefined;
 
   /**
-   * Handshakes in flight from one address. Default 10.
+   * Handshakes in flight from one address.
    *
    * @generated from field: optional uint32 address_handshakes_max = 10;
    */
   addressHandshakesMax?: number | undefined;
+
+  /**
+   * How long a connection may take from its first byte to `Hello`, in
+   * milliseconds.
+   *
+   * @generated from field: optional uint32 handshake_ms_max = 11;
+   */
+  handshakeMsMax?: number | undefined;
 };
 
 /**
