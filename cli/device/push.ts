@@ -30,7 +30,7 @@ export async function push(
 ): Promise<void> {
   const { world, output, signal } = context;
   const fromStdin = names.filter((name) => name === "-").length;
-  if (fromStdin > 1) throw usageError("standard input can be read only once");
+  if (fromStdin > 1) throw usageError("standard input can be read only once", "name - once");
   if (options.contentType !== undefined && options.raw !== true && fromStdin === 0) {
     throw usageError("--content-type is for raw bytes", "add --raw, or leave it out");
   }

@@ -1,0 +1,163 @@
+/** `sync-relay`: the commands of whoever runs a relay. */
+import { Command, Option } from "commander";
+import { relayAddress, startRelay } from "../../server/index.ts";
+import { RelayOptionsError, type RelayOptionsInput } from "../../server/options.ts";
+import { errorRow, SyncError } from "../../wire/errors.ts";
+import { softwareVersion } from "../../wire/protocol.ts";
+import { CommandError, ExitCode, exitCodesHelp, usageError } from "../exit-codes.ts";
+import type { Context } from "../program.ts";
+
+interface AddressOptions {
+  readonly listen?: string;
+  readonly data?: string;
+  readonly publicUrl?: string;
+}
+
+interface ServeOptions extends AddressOptions {
+  readonly founding?: "open" | "invite" | "closed";
+  readonly logLevel?: "debug" | "info" | "warn" | "error" | "silent";
+}
+
+const listen = (): Option =>
+  new Option("--listen <host:port>", "where devices connect (default: 127.0.0.1:8080)");
+const data = (): Option =>
+  new Option(
+    "--data <dir>",
+    "the folder of the store, the relay's identity and its invites (default: ./data)",
+  );
+const publicUrl = (): Option =>
+  new Option(
+    "--public-url <url>",
+    "what devices reach the relay by, as wss://sync.example.com/ (default: ws:// and where it listens)",
+  );
+const json = (): Option => new Option("--json", "print JSON objects, one a line, errors too");
+
+/** Declares the commands of `sync-relay`. */
+export function relayProgram(context: Context): Command {
+  const program = new Command("sync-relay")
+    .description("A relay for end-to-end-encrypted sync: it orders and keeps what it cannot read.")
+    .version(softwareVersion, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .showHelpAfterError(false)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  sync-relay serve
+  sync-relay serve --listen 0.0.0.0:8080 --data /var/lib/sync-relay --public-url wss://sync.example.com/
+  sync-relay address --data /var/lib/sync-relay --public-url wss://sync.example.com/
+
+${exitCodesHelp}`,
+    );
+
+  program
+    .command("serve")
+    .description("run the relay until SIGTERM or SIGINT")
+    .addOption(listen())
+    .addOption(data())
+    .addOption(publicUrl())
+    .addOption(
+      new Option("--founding <who>", "who may found a group (default: invite)").choices([
+        "open",
+        "invite",
+        "closed",
+      ]),
+    )
+    .addOption(
+      new Option("--log-level <level>", "how much is logged to stderr (default: info)").choices([
+        "debug",
+        "info",
+        "warn",
+        "error",
+        "silent",
+      ]),
+    )
+    .addOption(json())
+    .helpOption("-h, --help", "print this help")
+    .addHelpText(
+      "after",
+      `
+Prints its address to stdout once it accepts devices, and the first group invite: the code itself on
+a terminal, else the path of the file that holds it, which only its owner can read. Logs go to
+stderr. SIGTERM or SIGINT finishes what is being written, tells the devices, and ends.`,
+    )
+    .action((options: ServeOptions) => serve(context, options));
+
+  program
+    .command("address")
+    .description("print the relay's address without starting it")
+    .addOption(data())
+    .addOption(publicUrl())
+    .addOption(listen())
+    .addOption(json())
+    .helpOption("-h, --help", "print this help")
+    .addHelpText(
+      "after",
+      `
+The address holds the relay's public key, which devices insist on. It is no secret. The identity is
+made when the relay starts for the first time.`,
+    )
+    .action((options: AddressOptions) => address(context, options));
+
+  return program;
+}
+
+async function serve({ output, signal }: Context, options: ServeOptions): Promise<void> {
+  const relay = await startRelay(relayOptions(options));
+  const { address, firstInvite } = relay;
+  output.event("serving", { address }, address);
+  if (firstInvite !== undefined) {
+    const { code, file } = firstInvite;
+    // Only a person at a terminal sees the code: output that goes elsewhere tends to be kept.
+    if (output.interactive)
+      output.event("invite", {}, `${output.paint("dim", "first invite:")} ${code}`);
+    else output.event("invite", { file }, `first invite in ${file}`);
+  }
+  await stopped(signal);
+  await relay.drain();
+}
+
+async function address({ output }: Context, options: AddressOptions): Promise<void> {
+  const text = await relayAddress(relayOptions(options));
+  if (text === undefined) {
+    throw new CommandError(ExitCode.usage, "NO_IDENTITY", "this folder holds no relay yet", {
+      hint: "start it once with the same --data: sync-relay serve",
+    });
+  }
+  output.event("address", { address: text }, text);
+}
+
+function relayOptions(options: ServeOptions): RelayOptionsInput {
+  const { listen, data, publicUrl, founding, logLevel } = options;
+  return {
+    ...(listen === undefined ? {} : { listen }),
+    ...(data === undefined ? {} : { data }),
+    ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(founding === undefined ? {} : { founding }),
+    ...(logLevel === undefined ? {} : { logLevel }),
+  };
+}
+
+/** Resolves when the signal is given. */
+function stopped(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+/**
+ * What keeps a relay from starting, as something its operator can mend: the
+ * table's sentences speak to devices, the hint says what is the matter here.
+ */
+export function explainRelayError(error: unknown): unknown {
+  if (error instanceof RelayOptionsError) {
+    return usageError(error.message, "see: sync-relay serve --help");
+  }
+  if (!(error instanceof SyncError) || error.hint === undefined) return error;
+  const [, message = error.hint, hint = ""] = /^(.*?): (.*)$/.exec(error.hint) ?? [];
+  return new CommandError(errorRow(error.code).exit as ExitCode, error.codeName, message, {
+    hint,
+    cause: error,
+  });
+}
