@@ -43,7 +43,7 @@ export const witnessKeyLabel: Uint8Array = utf8("syncrelay/1 witness key");
 export const witnessSignatureLabel: Uint8Array = utf8("syncrelay/1 witness signature");
 
 /** First in the prologue of the pairing handshake. */
-export const pairingPrologueLabel: Uint8Array = utf8("syncrelay/1 pairing");
+export const pairingPrologueLabel: Uint8Array = utf8("syncrelay/1 pairing prologue");
 /** HKDF of a link's secret: the psk of the pairing handshake. */
 export const pairingLinkLabel: Uint8Array = utf8("syncrelay/1 pairing link psk");
 /** Hash that salts the stretching of a short code. */
