@@ -17,10 +17,24 @@ import { build } from "./harness/build.ts";
 import { describeMachine } from "./harness/machine.ts";
 import type { Question, Result } from "./harness/measure.ts";
 import { formatResults } from "./harness/table.ts";
+import { catchUp } from "./questions/catch-up.ts";
+import { delivery } from "./questions/delivery.ts";
+import { fanOut } from "./questions/fan-out.ts";
 import { limits } from "./questions/limits.ts";
+import { payload } from "./questions/payload.ts";
 import { push, pushCoalesced } from "./questions/push.ts";
+import { pushBatch } from "./questions/push-batch.ts";
 
-const questions: readonly Question[] = [limits, push, pushCoalesced];
+const questions: readonly Question[] = [
+  limits,
+  push,
+  pushCoalesced,
+  pushBatch,
+  payload,
+  delivery,
+  fanOut,
+  catchUp,
+];
 
 function usage(problem: string): number {
   const names = questions.map(({ name, what }) => `  ${name.padEnd(16)} ${what}`).join("\n");

@@ -65,23 +65,25 @@ export class RelayDevice {
   ): Promise<RelayDevice> {
     const socket = await FrameSocket.connect(relay.port, "/v1/sync", subprotocol);
     const handshake = new Handshake({ role: "initiator", keyPair: keys, prologue });
-    const answer = nextMessage(socket);
+    const inbox = new Inbox(socket);
     socket.send(handshake.write(new Uint8Array(0)));
-    handshake.read(await answer);
+    handshake.read(await inbox.next());
     const hello = create(HelloSchema, {
       versions: protocolVersions,
       client: "bench",
       ...(groupId === undefined ? {} : { groupId }),
     });
-    const welcome = nextMessage(socket);
     socket.send(handshake.write(toBinary(HelloSchema, hello)));
     const transport = handshake.finish();
     const [first] = decodeEnvelopes(
-      openRecord(transport, await welcome, recordBytesBound),
+      openRecord(transport, await inbox.next(), recordBytesBound),
       recordBytesBound,
     );
     if (first?.body.case !== "welcome") throw unexpected(first);
-    return new RelayDevice(socket, transport);
+    const device = new RelayDevice(socket, transport);
+    // Who else is there may have come with the welcome; the channel counts what it opens.
+    for (const record of inbox.rest()) openRecord(transport, record, recordBytesBound);
+    return device;
   }
 
   /** The next request id. */
@@ -139,14 +141,36 @@ export class RelayDevice {
   }
 }
 
-function nextMessage(socket: FrameSocket): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    socket.onClose = (reason) => reject(new Error(`the relay closed the connection: ${reason}`));
+/** Messages one by one, for a handshake. None is lost between one and the next. */
+class Inbox {
+  readonly #waiting: Uint8Array[] = [];
+  #take: ((message: Uint8Array) => void) | undefined;
+  #fail: ((error: Error) => void) | undefined;
+
+  constructor(socket: FrameSocket) {
     socket.onMessage = (message) => {
-      socket.onMessage = () => undefined;
-      resolve(new Uint8Array(message));
+      const take = this.#take;
+      this.#take = undefined;
+      if (take === undefined) this.#waiting.push(new Uint8Array(message));
+      else take(new Uint8Array(message));
     };
-  });
+    socket.onClose = (reason) =>
+      this.#fail?.(new Error(`the relay closed the connection: ${reason}`));
+  }
+
+  next(): Promise<Uint8Array> {
+    const message = this.#waiting.shift();
+    if (message !== undefined) return Promise.resolve(message);
+    return new Promise((resolve, reject) => {
+      this.#take = resolve;
+      this.#fail = reject;
+    });
+  }
+
+  /** What came that nobody waited for. */
+  rest(): readonly Uint8Array[] {
+    return this.#waiting;
+  }
 }
 
 /** An answer nobody asked for, or a refusal: the benchmark is wrong, or the relay. */
