@@ -87,10 +87,18 @@ END;
 /** The statement that writes a commit. */
 export const commitStatement = "INSERT INTO temp.commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 
-/** The values of `commitStatement` for a batch. `witnessed` are those of its devices whose witness is to be written. */
-export function commitValues(batch: CommitBatch, witnessed: readonly DeviceRow[]): SqlValue[] {
-  const bytes = new BytePacker(bytesOf(batch, witnessed));
-  return [
+export interface PackedCommit {
+  /** What `commitStatement` is given. */
+  readonly values: readonly SqlValue[];
+  /** The size of all rows' bytes together. */
+  readonly bytes: number;
+}
+
+/** Packs a batch. `witnessed` are those of its devices whose witness is to be written. */
+export function packCommit(batch: CommitBatch, witnessed: readonly DeviceRow[]): PackedCommit {
+  const length = bytesOf(batch, witnessed);
+  const bytes = new BytePacker(length);
+  const values = [
     numbersOf(batch.groups, (row) => groupNumbers(row, bytes)),
     numbersOf(batch.devices, (row) => deviceNumbers(row, bytes)),
     numbersOf(witnessed, (row) => witnessNumbers(row, bytes)),
@@ -100,6 +108,7 @@ export function commitValues(batch: CommitBatch, witnessed: readonly DeviceRow[]
     batch.ageS ?? null,
     bytes.packed,
   ];
+  return { values, bytes: length };
 }
 
 /** One array of numbers a row, as JSON; null where there are no rows. */

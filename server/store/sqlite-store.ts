@@ -22,10 +22,11 @@ import type {
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 import { migrate, migrationsFolder } from "./migrate.ts";
 import { createFile, createFolder, fileBytes } from "./private-files.ts";
-import { commitSetup, commitStatement, commitValues } from "./sqlite-commit.ts";
+import { commitSetup, commitStatement, packCommit } from "./sqlite-commit.ts";
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
 import * as reads from "./sqlite-reads.ts";
 import { storeError } from "./store-errors.ts";
+import { WalKeeper } from "./wal-keeper.ts";
 
 export interface SqliteStoreOptions {
   /** The data folder; made where there is none. One process at a time uses it. */
@@ -33,8 +34,8 @@ export interface SqliteStoreOptions {
   /** Where migrations lie; for tests. */
   readonly migrations?: URL;
   /**
-   * The write-ahead log is brought back to nothing when it has grown beyond this, in bytes, even if
-   * readers have to wait for that.
+   * What the write-ahead log may hold before commits and readers wait for it to begin anew, in bytes.
+   * The file grows to about half as much again.
    */
   readonly walBytesMax?: number;
 }
@@ -47,14 +48,7 @@ export interface SqliteStore extends Store {
 /** The database's name in the data folder. */
 export const databaseName = "relay.db";
 
-const walBytesMaxDefault = 64 * 1024 * 1024;
-
-/**
- * Pages in the write-ahead log before a commit moves them into the database:
- * 16 MiB. The library's 1,000 would do that, with two more syncs, four times as
- * often, for pages that the next commits write again anyway.
- */
-const checkpointPages = 4_000;
+const walBytesMaxDefault = 32 * 1024 * 1024;
 
 /** Devices whose written witness is remembered. */
 const witnessesRemembered = 10_000;
@@ -79,8 +73,6 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
       PRAGMA checkpoint_fullfsync = ON;
       PRAGMA foreign_keys = OFF;
       PRAGMA temp_store = MEMORY;
-      PRAGMA wal_autocheckpoint = ${checkpointPages};
-      PRAGMA journal_size_limit = ${checkpointPages * 4096};
     `);
     const copy = await migrate(writer, path, options.migrations ?? migrationsFolder);
     await writer.exec(commitSetup);
@@ -89,6 +81,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
     await reader.exec("PRAGMA busy_timeout = 250; PRAGMA query_only = ON");
     const [relay] = await reader.query<reads.RelayColumns>(reads.relaySql);
     if (relay === undefined) throw new Error("the store has lost the row of its counters");
+    const walBytesMax = options.walBytesMax ?? walBytesMaxDefault;
     return new OpenSqliteStore({
       path,
       lock,
@@ -98,7 +91,8 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
       reads: await prepareReads(reader),
       relay,
       copyBeforeMigration: copy,
-      walBytesMax: options.walBytesMax ?? walBytesMaxDefault,
+      // The last step: what fails before it leaves no connection of its own behind.
+      wal: await WalKeeper.open({ path, writer, reader, bytesMax: walBytesMax }),
     });
   } catch (error) {
     for (const connection of opened.reverse()) await connection.close();
@@ -135,6 +129,7 @@ async function prepareReads(reader: SqliteConnection): Promise<{
 
 interface Parts {
   readonly path: string;
+  readonly wal: WalKeeper;
   readonly lock: FolderLock;
   readonly writer: SqliteConnection;
   readonly reader: SqliteConnection;
@@ -142,7 +137,6 @@ interface Parts {
   readonly reads: Reads;
   readonly relay: reads.RelayColumns;
   readonly copyBeforeMigration: string | undefined;
-  readonly walBytesMax: number;
 }
 
 class OpenSqliteStore implements SqliteStore {
@@ -155,9 +149,6 @@ class OpenSqliteStore implements SqliteStore {
    * push of its device. What is not in here is only written once more than needed.
    */
   readonly #witnessed = new Map<number, number>();
-  /** About the bytes committed since the size of the write-ahead log was last looked at. */
-  #bytesSinceLook = 0;
-  #walBounded: Promise<void> = Promise.resolve();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -177,10 +168,10 @@ class OpenSqliteStore implements SqliteStore {
     const witnessed = batch.devices.filter(
       (row) => this.#witnessed.get(row.deviceKey) !== row.witnessCounter,
     );
-    const values = commitValues(batch, witnessed);
+    const { values, bytes } = packCommit(batch, witnessed);
     await this.#parts.commit.run(values);
     for (const row of witnessed) this.#rememberWitness(row);
-    this.#countTowardsWal(batch, values);
+    this.#parts.wal.committed(batch, bytes);
   }
 
   async loadGroup(groupId: Uint8Array): Promise<LoadedGroup | undefined> {
@@ -268,7 +259,7 @@ class OpenSqliteStore implements SqliteStore {
   }
 
   async close(): Promise<void> {
-    await this.#walBounded;
+    await this.#parts.wal.close();
     // The reader first: the last connection to close moves the write-ahead log into the database.
     await this.#parts.reader.close();
     await this.#parts.writer.close();
@@ -278,31 +269,5 @@ class OpenSqliteStore implements SqliteStore {
   #rememberWitness(row: DeviceRow): void {
     if (this.#witnessed.size >= witnessesRemembered) this.#witnessed.clear();
     this.#witnessed.set(row.deviceKey, row.witnessCounter);
-  }
-
-  #countTowardsWal(batch: CommitBatch, values: readonly unknown[]): void {
-    const bytes = values.at(-1);
-    const pages = 4 + 2 * (batch.groups.length + batch.devices.length + batch.blobs.length);
-    this.#bytesSinceLook += (bytes instanceof Uint8Array ? bytes.byteLength : 0) + pages * 4096;
-    if (this.#bytesSinceLook < this.#parts.walBytesMax) return;
-    this.#bytesSinceLook = 0;
-    // The commit that came this far is on disk and waits for none of this. A failure leaves the log
-    // as it is, and the next look tries again.
-    this.#walBounded = this.#walBounded
-      .then(async () => await this.#boundWal())
-      .catch(() => undefined);
-  }
-
-  /**
-   * Readers that follow each other without a pause can keep the write-ahead log
-   * from ever beginning anew. Where it has grown too far, they wait while it is
-   * emptied.
-   */
-  async #boundWal(): Promise<void> {
-    const { path, reader, writer, walBytesMax } = this.#parts;
-    if ((await fileBytes(`${path}-wal`)) < walBytesMax) return;
-    await reader.exclusively(async () => {
-      await writer.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-    });
   }
 }
