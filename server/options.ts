@@ -30,6 +30,13 @@ export type Founding = "open" | "invite" | "closed";
 export interface RelayOptions {
   /** `HOST:PORT`; port 0 picks a free one. */
   readonly listen: string;
+  /** Where the side API listens, `HOST:PORT`; empty: nowhere, as for a relay inside another program. */
+  readonly listenAdmin: string;
+  /** Serves the side API without tokens; only on loopback. */
+  readonly adminWithoutToken: boolean;
+  /** The side API's tokens; empty: drawn at the first start and kept in the data folder. */
+  readonly adminToken: string;
+  readonly readToken: string;
   /** The folder that holds the store, the relay's identity and its invites. */
   readonly data: string;
   /** `ws://` or `wss://host[:port]/`; empty: made from `listen`. */
@@ -57,6 +64,10 @@ export const defaultLimits: RelayLimits = {
 
 export const defaultOptions: RelayOptions = {
   listen: "127.0.0.1:8080",
+  listenAdmin: "",
+  adminWithoutToken: false,
+  adminToken: "",
+  readToken: "",
   data: "./data",
   publicUrl: "",
   founding: "invite",
@@ -88,6 +99,15 @@ export function readOptions(input: RelayOptionsInput): RelayOptions {
   }
   const options = { ...defaultOptions, ...input, limits: Object.freeze(limits) };
   parseListen(options.listen);
+  if (
+    options.listenAdmin !== "" &&
+    !isLoopback(parseListen(options.listenAdmin).host) &&
+    options.adminWithoutToken
+  ) {
+    throw new RelayOptionsError(
+      "admin_without_token is only for loopback: listen_admin must be as 127.0.0.1:8081, or leave it out and use the tokens",
+    );
+  }
   if (options.publicUrl !== "" && !/^wss?:\/\/[^/?#]+\/?$/.test(options.publicUrl)) {
     throw new RelayOptionsError("public-url must look like wss://sync.example.com/");
   }
@@ -102,6 +122,11 @@ export function parseListen(listen: string): { host: string; port: number } {
     throw new RelayOptionsError("listen must look like 127.0.0.1:8080 or [::1]:8080");
   }
   return { host: (match[1] ?? match[2]) as string, port };
+}
+
+/** Whether only programs on this machine can reach a host to listen on. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 /** The most one WebSocket message may be under these limits, in bytes. */
