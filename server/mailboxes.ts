@@ -7,6 +7,7 @@
  * whether a mailbox exists, was used, or has expired: all are INVITE_INVALID.
  */
 import { InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
+import { copyBytes } from "../wire/bytes.ts";
 import type { EnvelopeBody } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
@@ -126,20 +127,26 @@ export class Mailboxes<Ref> {
     takeToken(this.#opens, party.device, openRate, nowMs);
     let own = 0;
     for (const mailbox of this.#mailboxes.values()) {
-      if (mailbox.inviter.device === party.device) own += 1;
+      if (mailbox.inviter.device === party.device && mailbox.expiresAtMs > nowMs) own += 1;
     }
     if (own >= mailboxesPerDeviceMax || this.#mailboxes.size >= mailboxesMax) {
       throw new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs: inviteMs });
     }
+    // One whose time ran out and of whose end nobody was told yet.
+    const notices =
+      existing === undefined ? [] : closing(existing, InviteCloseReason.EXPIRED, party.session);
     const mailbox: Mailbox<Ref> = {
-      rendezvousId,
+      // Copied, as messages are: a view would keep the whole record it came in.
+      rendezvousId: copyBytes(rendezvousId),
       inviter: { device: party.device, session: party.session, sent: [] },
       joiner: undefined,
       expiresAtMs: nowMs + inviteMs,
     };
+    // Behind all others: `expire` goes by their order.
     this.#mailboxes.delete(key);
     this.#mailboxes.set(key, mailbox);
-    return reattached(mailbox, mailbox.inviter, undefined, received, nowMs);
+    const opened = reattached(mailbox, mailbox.inviter, undefined, received, nowMs);
+    return { answer: opened.answer, notices };
   }
 
   #join(
@@ -149,6 +156,9 @@ export class Mailboxes<Ref> {
     nowMs: number,
   ): MailboxResult<Ref> {
     takeToken(this.#lookUps, party.address, lookUpRate, nowMs);
+    // Before the look-up: after its misses an address learns nothing of hits either.
+    const missWaitMs = this.#misses.get(party.address)?.waitMs(missRate, nowMs) ?? 0;
+    if (missWaitMs > 0) throw new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs: missWaitMs });
     const mailbox = this.#mailboxes.get(idText(rendezvousId));
     const open =
       mailbox !== undefined &&
@@ -174,7 +184,7 @@ export class Mailboxes<Ref> {
     if (request.number !== side.sent.length + 1 || request.number > inviteMessagesMax) {
       throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     }
-    side.sent.push(request.data);
+    side.sent.push(copyBytes(request.data));
     return done(
       other?.session === undefined
         ? []
@@ -229,7 +239,7 @@ function reattached<Ref>(
   return {
     answer: {
       case: "inviteOpened",
-      value: { expiresInMs: mailbox.expiresAtMs - nowMs, stored: side.sent.length },
+      value: { expiresInMs: Math.ceil(mailbox.expiresAtMs - nowMs), stored: side.sent.length },
     },
     notices,
   };

@@ -17,10 +17,16 @@ export class TokenBucket {
 
   /** Takes a token: 0 where there was one, else how many milliseconds until there is. */
   take(rate: BucketRate, nowMs: number): number {
+    const waitMs = this.waitMs(rate, nowMs);
+    if (waitMs === 0) this.#tokens -= 1;
+    return waitMs;
+  }
+
+  /** How many milliseconds until there is a token; 0 where there is one. */
+  waitMs(rate: BucketRate, nowMs: number): number {
     this.#refill(rate, nowMs);
-    if (this.#tokens < 1) return Math.max(1, Math.ceil(((1 - this.#tokens) * 1000) / rate.perS));
-    this.#tokens -= 1;
-    return 0;
+    if (this.#tokens >= 1) return 0;
+    return Math.max(1, Math.ceil(((1 - this.#tokens) * 1000) / rate.perS));
   }
 
   /** Gives a token back that was taken for nothing. */

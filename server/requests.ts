@@ -16,6 +16,7 @@ import {
   ControlClearSchema,
 } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { type Hello, HelloSchema, MemberRole } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { copyBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
@@ -58,6 +59,11 @@ export interface ReadPosition {
 
 function invalid(cause?: unknown): SyncError {
   return new SyncError(ErrorCode.ENVELOPE_INVALID, cause === undefined ? {} : { cause });
+}
+
+/** An id that is kept: a view would keep the whole record it came in. */
+function keptId(bytes: Uint8Array, length: number): Uint8Array {
+  return copyBytes(sized(bytes, length));
 }
 
 function sized(bytes: Uint8Array, length: number): Uint8Array {
@@ -186,8 +192,7 @@ export function readChange(message: ChangeMembership): MembershipRequest {
   sized(signature, signatureBytes);
   const expectedCount = toNumber(message.expected?.count ?? 0n);
   const founds = expectedCount === 0;
-  if (founds) sized(message.groupId, groupIdBytes);
-  else if (message.groupId.byteLength > 0) throw invalid();
+  if (!founds && message.groupId.byteLength > 0) throw invalid();
   if (message.groupInvite.byteLength > 0) sized(message.groupInvite, groupInviteBytes);
   return {
     change: {
@@ -199,7 +204,7 @@ export function readChange(message: ChangeMembership): MembershipRequest {
       previousHead: sized(clear.previousHead, linkBytes),
       controlEpoch: toNumber(clear.epoch),
       members: message.members.map((member) => ({
-        deviceId: sized(member.deviceId, deviceIdBytes),
+        deviceId: keptId(member.deviceId, deviceIdBytes),
         role: readRole(member.role),
       })),
       epoch: toNumber(message.epoch),
@@ -209,7 +214,9 @@ export function readChange(message: ChangeMembership): MembershipRequest {
         link: sized(closing.position?.link ?? zeroLink, linkBytes),
       })),
     },
-    founding: founds ? { groupId: message.groupId, invite: message.groupInvite } : undefined,
+    founding: founds
+      ? { groupId: keptId(message.groupId, groupIdBytes), invite: message.groupInvite }
+      : undefined,
   };
 }
 

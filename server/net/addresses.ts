@@ -56,10 +56,16 @@ export function peerAddress(request: IncomingMessage, proxies: TrustedProxies): 
 
 /** What the nearest proxy that is not ours says: the last address of the list that no named proxy has. */
 function forwardedAddress(request: IncomingMessage, proxies: TrustedProxies): string | undefined {
-  const cloudflare = request.headers["cf-connecting-ip"];
-  if (typeof cloudflare === "string" && isIP(cloudflare) !== 0) return unmapped(cloudflare);
-  const list = String(request.headers["x-forwarded-for"] ?? "").split(",");
-  for (const entry of list.toReversed()) {
+  const list = request.headers["x-forwarded-for"];
+  if (list === undefined) {
+    // Only where no proxy wrote a list: most pass on whatever the client put here,
+    // and Cloudflare writes both.
+    const cloudflare = request.headers["cf-connecting-ip"];
+    return typeof cloudflare === "string" && isIP(cloudflare) !== 0
+      ? unmapped(cloudflare)
+      : undefined;
+  }
+  for (const entry of String(list).split(",").toReversed()) {
     const address = unmapped(entry.trim());
     if (isIP(address) === 0) return undefined;
     if (!proxies.has(address)) return address;
