@@ -14,6 +14,7 @@ export type Refusal = "sessions" | "handshakes" | "addressHandshakes" | "address
 
 interface AddressRecord {
   handshakes: number;
+  readonly shared: boolean;
   readonly bucket: TokenBucket;
 }
 
@@ -51,20 +52,24 @@ export class Admission {
     if (record === undefined) return "addressRate";
     const factor = shared ? sharedAddressFactor : 1;
     if (record.handshakes >= this.#limits.addressHandshakesMax * factor) return "addressHandshakes";
-    if (record.bucket.take(this.#rate(shared), nowMs) > 0) return "addressRate";
+    if (record.bucket.take(this.#rate(record.shared), nowMs) > 0) return "addressRate";
     record.handshakes += 1;
     this.#handshakes += 1;
     return undefined;
   }
 
-  /** A handshake ended; where a member came of it, the address gets its token back. */
-  finish(address: string, shared: boolean, outcome: "member" | "lobby" | "failed"): void {
+  /** A handshake ended. */
+  finish(address: string, outcome: "finished" | "failed"): void {
     this.#handshakes -= 1;
-    if (outcome !== "failed") this.#sessions += 1;
+    if (outcome === "finished") this.#sessions += 1;
     const record = this.#addresses.get(address);
-    if (record === undefined) return;
-    record.handshakes -= 1;
-    if (outcome === "member") record.bucket.giveBack(this.#rate(shared));
+    if (record !== undefined) record.handshakes -= 1;
+  }
+
+  /** A member came of it: its address gets the token back that it took. */
+  welcome(address: string): void {
+    const record = this.#addresses.get(address);
+    record?.bucket.giveBack(this.#rate(record.shared));
   }
 
   /** A session ended. */
@@ -82,13 +87,13 @@ export class Admission {
     if (known !== undefined) return known;
     if (this.#addresses.size >= addressesMax) {
       for (const [other, record] of this.#addresses) {
-        if (record.handshakes === 0 && record.bucket.full(this.#rate(shared), nowMs)) {
+        if (record.handshakes === 0 && record.bucket.full(this.#rate(record.shared), nowMs)) {
           this.#addresses.delete(other);
         }
       }
       if (this.#addresses.size >= addressesMax) return undefined;
     }
-    const record = { handshakes: 0, bucket: new TokenBucket(this.#rate(shared), nowMs) };
+    const record = { handshakes: 0, shared, bucket: new TokenBucket(this.#rate(shared), nowMs) };
     this.#addresses.set(address, record);
     return record;
   }

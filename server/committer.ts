@@ -13,9 +13,9 @@ import {
   type ChangeOutcome,
   type ChangeRequest,
   Draft,
-  needsPlaces,
   type PlanBounds,
   type PushRequest,
+  placesNeeded,
   planChange,
   planFounding,
   planPush,
@@ -30,6 +30,7 @@ export interface JobOwner<Asked, Outcome> {
   settled(job: Asked, outcome: Outcome | SyncError): void;
 }
 
+/** `bytes`: what a job holds on to while it waits. */
 export interface PushJob {
   readonly kind: "push";
   readonly owner: JobOwner<PushJob, readonly number[]>;
@@ -37,7 +38,6 @@ export interface PushJob {
   readonly group: GroupEntry;
   readonly device: DeviceEntry;
   readonly push: PushRequest;
-  /** What it holds on to while it waits. */
   readonly bytes: number;
 }
 
@@ -48,6 +48,7 @@ export interface ChangeJob {
   readonly group: GroupEntry;
   readonly device: DeviceEntry;
   readonly change: ChangeRequest;
+  readonly bytes: number;
 }
 
 export interface FoundingJob {
@@ -59,17 +60,22 @@ export interface FoundingJob {
   /** BLAKE2b-256 of the invite; undefined where none was shown. */
   readonly inviteHash: Uint8Array | undefined;
   readonly change: ChangeRequest;
+  readonly bytes: number;
 }
 
-/** Writes what a device's row lags behind with, and its witness where there is a newer one. */
+/**
+ * Writes what a device's row lags behind with, and its witness where it is newer.
+ * Comes to whether the witness was kept.
+ */
 export interface DeviceJob {
   readonly kind: "device";
-  readonly owner: JobOwner<DeviceJob, undefined>;
+  readonly owner: JobOwner<DeviceJob, boolean>;
   readonly requestId: number;
   readonly device: DeviceEntry;
   /** 0: no witness. */
   readonly counter: number;
   readonly witness: Uint8Array;
+  readonly bytes: number;
 }
 
 /** Keeps an invite. */
@@ -78,6 +84,7 @@ export interface InviteJob {
   readonly owner: JobOwner<InviteJob, undefined>;
   readonly requestId: number;
   readonly invite: InviteRow;
+  readonly bytes: number;
 }
 
 export type Job = PushJob | ChangeJob | FoundingJob | DeviceJob | InviteJob;
@@ -88,7 +95,10 @@ export interface CommitterOptions {
   readonly founding: Founding;
   readonly groupBytesMax: number;
   readonly storeBytesMax: number;
+  /** Milliseconds since the Unix epoch: shown to people. */
   readonly nowMs: () => number;
+  /** Milliseconds that only rise: what a hold ends by. */
+  readonly monotonicMs: () => number;
   readonly ageS: () => number;
   readonly random: (length: number) => Uint8Array;
   /** Blobs of one commit. */
@@ -115,9 +125,12 @@ export interface FinishedChange {
   readonly outcome: ChangeOutcome;
 }
 
+/** What a job of any kind comes to. */
+type JobOutcome = readonly number[] | ChangeOutcome | SyncError | boolean | undefined;
+
 interface Settlement {
   readonly job: Job;
-  readonly outcome: readonly number[] | ChangeOutcome | SyncError | undefined;
+  readonly outcome: JobOutcome;
 }
 
 /** What planning needs from disk, looked up before it. */
@@ -172,7 +185,7 @@ export class Committer {
   /** Puts a job into the next commit. Its owner hears of it, in any case. */
   submit(job: Job): void {
     this.#queue.push(job);
-    this.#queuedBytes += jobBytes(job);
+    this.#queuedBytes += job.bytes;
     if (!this.#running) {
       this.#running = true;
       // What else arrives in this turn shares the commit.
@@ -215,10 +228,10 @@ export class Committer {
     let count = 0;
     for (const job of this.#queue) {
       rows += job.kind === "push" ? job.push.blobs.length : 1;
-      bytes += jobBytes(job);
+      bytes += job.bytes;
       if (count > 0 && (rows > this.#rowsMax || bytes > this.#bytesMax)) break;
       count += 1;
-      this.#queuedBytes -= jobBytes(job);
+      this.#queuedBytes -= job.bytes;
     }
     if (count === this.#queue.length) {
       const jobs = this.#queue;
@@ -258,12 +271,13 @@ export class Committer {
     const groups = new Map<FoundingJob, GroupEntry | undefined>();
     const reads: Promise<unknown>[] = [];
     for (const job of jobs) {
-      if (job.kind === "push" && needsPlaces(job.device, job.push)) {
+      if (job.kind === "push") {
         const { row } = job.device;
-        const from = job.push.blobs[0]?.seq ?? row.lastSeq;
+        const downToSeq = placesNeeded(job.device, job.push);
+        if (downToSeq === undefined) continue;
         reads.push(
           store
-            .senderPlaces(row.groupKey, row.lastCursor, from)
+            .senderPlaces(row.groupKey, row.lastCursor, downToSeq)
             .then((found) => places.set(job, found)),
         );
       } else if (job.kind === "change") {
@@ -294,12 +308,7 @@ export class Committer {
     control.set(job, await this.#options.store.controlByHead(group.row.groupKey, job.change.head));
   }
 
-  #plan(
-    draft: Draft,
-    job: Job,
-    lookups: Lookups,
-    changes: FinishedChange[],
-  ): readonly number[] | ChangeOutcome | SyncError | undefined {
+  #plan(draft: Draft, job: Job, lookups: Lookups, changes: FinishedChange[]): JobOutcome {
     switch (job.kind) {
       case "push":
         return planPush(
@@ -336,7 +345,7 @@ export class Committer {
             newer ? { ...row, witnessCounter: job.counter, witness: job.witness } : row,
           );
         }
-        return undefined;
+        return newer;
       }
       case "invite":
         draft.setInvite(job.invite);
@@ -400,6 +409,7 @@ export class Committer {
       groupBytesMax: this.#options.groupBytesMax,
       storeBytesMax: this.#options.storeBytesMax,
       nowMs: this.#options.nowMs(),
+      monotonicMs: this.#options.monotonicMs(),
       ageS: this.#options.ageS(),
     };
   }
@@ -410,9 +420,4 @@ function settle(settlements: readonly Settlement[]): void {
     // Each job's owner takes what that kind of job comes to; `#plan` returns nothing else for it.
     (job.owner as JobOwner<Job, unknown>).settled(job, outcome);
   }
-}
-
-/** What a job holds on to; a membership change is small and rare. */
-function jobBytes(job: Job): number {
-  return job.kind === "push" ? job.bytes : 1_024;
 }

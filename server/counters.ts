@@ -17,6 +17,8 @@ export function newCounters() {
     /** Sessions that were sent a commit's blobs, and those that were told to pull instead. */
     delivered: 0,
     notified: 0,
+    /** Times that a connection's presence and witnesses were put off because too much waited. */
+    putOff: 0,
     pagesSent: 0,
     bytesReceived: 0,
     bytesSent: 0,

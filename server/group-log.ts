@@ -81,7 +81,10 @@ export interface ChangeRequest {
 export interface PlanBounds {
   readonly groupBytesMax: number;
   readonly storeBytesMax: number;
+  /** Milliseconds since the Unix epoch: shown to people. */
   readonly nowMs: number;
+  /** Milliseconds that only rise. */
+  readonly monotonicMs: number;
   readonly ageS: number;
 }
 
@@ -95,6 +98,13 @@ export interface ChangeOutcome {
 
 /** How long a device is held after a removal found it further than the remover knew. */
 const heldMs = 60_000;
+
+/**
+ * How far below a sender's last seq a repeated one is looked for. Whoever repeats
+ * older ones has missed what `Welcome` told; without a bound, one push would
+ * read a whole chain.
+ */
+const repeatedSeqsMax = 4_096;
 
 /** What a blob counts towards the quota beside its parts: ids, link and row. */
 const blobOverheadBytes = 96;
@@ -173,6 +183,20 @@ export class Draft {
 
   newDevices(group: GroupEntry): readonly DeviceRow[] {
     return this.#newDevices.get(group) ?? [];
+  }
+
+  /** Writes a row of a device that is in the group already, or that this commit adds. */
+  replaceDevice(group: GroupEntry, row: DeviceRow): void {
+    const entry = group.devicesByKey.get(row.deviceKey);
+    if (entry !== undefined) {
+      this.setDevice(entry, row);
+      return;
+    }
+    const added = this.#newDevices.get(group) ?? [];
+    this.#newDevices.set(
+      group,
+      added.map((known) => (known.deviceKey === row.deviceKey ? row : known)),
+    );
   }
 
   found(group: GroupEntry): void {
@@ -274,12 +298,13 @@ function membershipError(code: ErrorCode, group: GroupRow): SyncError {
   });
 }
 
-/** Whether planning this push needs the sender's places from disk. */
-export function needsPlaces(device: DeviceEntry, push: PushRequest): boolean {
+/** Down to which seq planning this push needs the sender's places from disk; undefined: not at all. */
+export function placesNeeded(device: DeviceEntry, push: PushRequest): number | undefined {
   const first = push.blobs[0] as PushBlob;
   const last = device.row.lastSeq;
   // The last one itself stands in the row.
-  return first.seq < last || (first.seq === last && push.blobs.length > 1);
+  if (first.seq >= last || last - first.seq > repeatedSeqsMax) return undefined;
+  return first.seq;
 }
 
 /**
@@ -302,12 +327,13 @@ export function planPush(
   const deviceRow = draft.device(device);
   const cursors: number[] = [];
   const fresh: PushBlob[] = [];
+  const known = new Map(places.map((place) => [place.seq, place]));
   for (const blob of push.blobs) {
     if (blob.seq > deviceRow.lastSeq) {
       fresh.push(blob);
       continue;
     }
-    const cursor = cursorOfKnown(draft, groupRow.groupKey, deviceRow, blob, places);
+    const cursor = cursorOfKnown(draft, groupRow.groupKey, device, blob, known);
     if (cursor === undefined) return chainError(ErrorCode.LINK_CONFLICT, deviceRow);
     cursors.push(cursor);
   }
@@ -337,9 +363,9 @@ export function planPush(
     if (blob.epoch > groupRow.epoch) return membershipError(ErrorCode.EPOCH_AHEAD, groupRow);
     bytes += countedBytes(blob);
   }
-  if (device.heldUntilMs > bounds.nowMs) {
+  if (device.heldUntilMs > bounds.monotonicMs) {
     return new SyncError(ErrorCode.RATE_LIMITED, {
-      retryAfterMs: device.heldUntilMs - bounds.nowMs,
+      retryAfterMs: device.heldUntilMs - bounds.monotonicMs,
     });
   }
   const quotaError = quotaRefusal(draft, groupRow, bytes, bounds);
@@ -387,16 +413,16 @@ export function planPush(
 function cursorOfKnown(
   draft: Draft,
   groupKey: number,
-  device: DeviceRow,
+  device: DeviceEntry,
   blob: PushBlob,
-  places: readonly SenderPlace[],
+  places: ReadonlyMap<number, SenderPlace>,
 ): number | undefined {
-  if (blob.seq === device.lastSeq) {
-    return equalBytes(blob.link, device.lastLink) ? device.lastCursor : undefined;
+  // The last one of the commit so far, then the last one on disk: neither is looked up.
+  for (const row of [draft.device(device), device.row]) {
+    if (blob.seq !== row.lastSeq) continue;
+    return equalBytes(blob.link, row.lastLink) ? row.lastCursor : undefined;
   }
-  const place =
-    places.find((known) => known.seq === blob.seq) ??
-    draft.placeOf(groupKey, device.deviceKey, blob.seq);
+  const place = places.get(blob.seq) ?? draft.placeOf(groupKey, device.row.deviceKey, blob.seq);
   return place !== undefined && equalBytes(place.link, blob.link) ? place.cursor : undefined;
 }
 
@@ -456,25 +482,26 @@ export function planChange(
   }
   // Members resubmit one another's control blobs after a restore, so the author
   // need not be the session's device; it must be one the relay serves, or did
-  // when the change was made.
-  if (!group.devices.has(idText(request.author))) return new SyncError(ErrorCode.NOT_A_MEMBER);
+  // when the change was made; this commit may have added it.
+  const roster = rosterOf(draft, group);
+  if (!roster.has(idText(request.author))) return new SyncError(ErrorCode.NOT_A_MEMBER);
   const opensEpoch = request.epoch === groupRow.epoch + 1;
   if (request.epoch !== request.controlEpoch || !(opensEpoch || request.epoch === groupRow.epoch)) {
     return new SyncError(ErrorCode.ENVELOPE_INVALID);
   }
-  const roster = rosterOf(draft, group);
   const membersError = checkMembers(request.members, roster);
   if (membersError !== undefined) return membersError;
 
   const stays = new Map(request.members.map((member) => [idText(member.deviceId), member]));
   const removed = [...roster].filter(([text, row]) => row.state === "active" && !stays.has(text));
   if (removed.length > 0 && !opensEpoch) return new SyncError(ErrorCode.ENVELOPE_INVALID);
+  const claims = new Map(request.closings.map((claim) => [idText(claim.deviceId), claim]));
   for (const [text, row] of removed) {
-    const claim = request.closings.find((closing) => idText(closing.deviceId) === text);
+    const claim = claims.get(text);
     if (claim === undefined) return new SyncError(ErrorCode.ENVELOPE_INVALID);
     if (claim.seq === row.lastSeq && equalBytes(claim.link, row.lastLink)) continue;
     const entry = group.devices.get(text);
-    if (entry !== undefined) entry.heldUntilMs = bounds.nowMs + heldMs;
+    if (entry !== undefined) entry.heldUntilMs = bounds.monotonicMs + heldMs;
     const detail = membershipDetail(groupRow);
     detail.closing = senderPosition(row.lastSeq, row.lastLink);
     return new SyncError(ErrorCode.MEMBERSHIP_CONFLICT, {
@@ -482,17 +509,13 @@ export function planChange(
     });
   }
 
-  for (const [text, row] of removed) {
-    const entry = group.devices.get(text);
-    if (entry !== undefined) draft.setDevice(entry, { ...row, state: "removed" });
-  }
+  for (const [, row] of removed) draft.replaceDevice(group, { ...row, state: "removed" });
   for (const [text, member] of stays) {
     const row = roster.get(text);
-    const entry = group.devices.get(text);
     if (row === undefined) {
       draft.addDevice(group, newDevice(groupRow.groupKey, nextDeviceKey(), member, bounds.nowMs));
-    } else if (row.role !== member.role && entry !== undefined) {
-      draft.setDevice(entry, { ...row, role: member.role });
+    } else if (row.role !== member.role) {
+      draft.replaceDevice(group, { ...row, role: member.role });
     }
   }
   return commitControl(draft, group, groupRow, request);
@@ -515,7 +538,8 @@ export function planFounding(
   if (
     request.expectedCount !== 0 ||
     !equalBytes(request.previousHead, zeroLink) ||
-    request.epoch !== request.controlEpoch ||
+    request.epoch !== 1 ||
+    request.controlEpoch !== 1 ||
     request.closings.length > 0 ||
     !equalBytes(request.author, founding.founder) ||
     !request.members.some((member) => equalBytes(member.deviceId, founding.founder))

@@ -19,7 +19,13 @@ import { type DeviceEntry, GroupEntry } from "./group-state.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
 import type { HelloRequest } from "./requests.ts";
-import { type LiveGroup, type Port, SessionDriver, type SessionHost } from "./session-driver.ts";
+import {
+  type LiveGroup,
+  type Port,
+  presenceOf,
+  SessionDriver,
+  type SessionHost,
+} from "./session-driver.ts";
 import type { InviteRow, Store } from "./store/contract.ts";
 import type { RelayWorld } from "./world.ts";
 
@@ -27,8 +33,12 @@ import type { RelayWorld } from "./world.ts";
 const softWriteMs = 10_000;
 /** How often groups that nobody is connected to are forgotten, in milliseconds. */
 const forgetMs = 30_000;
-/** Bytes of pushes that wait for a commit before no more are read from the network. */
+/** Bytes of requests that wait for a commit before no more are read from the network. */
 const queuedBytesMax = 64 * 1024 * 1024;
+/** How long a session without a group may last, in milliseconds: longer than any pairing. */
+const lobbyMsMax = 900_000;
+/** What a device job without a witness holds on to, in bytes. */
+const softJobBytes = 1_024;
 
 export class Relay implements SessionHost {
   readonly options: RelayOptions;
@@ -41,6 +51,8 @@ export class Relay implements SessionHost {
   readonly #loading = new Map<string, Promise<LiveGroup | undefined>>();
   readonly #sessions = new Set<SessionDriver>();
   readonly #paused = new Set<SessionDriver>();
+  /** Sessions without a group, in the order they began. */
+  readonly #lobbies = new Set<SessionDriver>();
   readonly #startedMs: number;
   #softWrittenMs: number;
   #forgottenMs: number;
@@ -60,6 +72,7 @@ export class Relay implements SessionHost {
         groupBytesMax: options.limits.groupBytesMax,
         storeBytesMax: options.limits.storeBytesMax,
         nowMs: world.nowMs,
+        monotonicMs: world.monotonicMs,
         ageS: () => this.ageS(),
         random: world.random,
         onCommit: (commit) => this.#onCommit(commit),
@@ -96,17 +109,22 @@ export class Relay implements SessionHost {
     return this.#committer.storeBytes;
   }
 
-  /** Bytes of pushes that wait for a commit. */
+  /** Bytes of requests that wait for a commit. */
   get queuedBytes(): number {
     return this.#committer.queuedBytes;
   }
 
   /** A handshake finished: a session begins. */
   attach(port: Port, deviceId: Uint8Array, address: string, hello: HelloRequest): SessionDriver {
-    const session = new SessionDriver(this, port, deviceId, address);
+    const lobby = hello.groupId === undefined;
+    const session = new SessionDriver(this, port, deviceId, address, lobby);
+    // Members come first: strangers never take all the room.
+    const full = lobby && this.#lobbies.size >= Math.ceil(this.options.limits.sessionsMax / 4);
     this.#sessions.add(session);
+    if (lobby) this.#lobbies.add(session);
     session.step({ kind: "hello", hello });
     if (this.#draining) session.end(drainingError(0));
+    else if (full) session.end(new SyncError(ErrorCode.TOO_MANY_CONNECTIONS));
     return session;
   }
 
@@ -114,6 +132,7 @@ export class Relay implements SessionHost {
   detach(session: SessionDriver): void {
     if (!this.#sessions.delete(session)) return;
     this.#paused.delete(session);
+    this.#lobbies.delete(session);
     this.mailboxes.leave(session);
     const { live, device } = session;
     if (live === undefined || device === undefined) return;
@@ -143,7 +162,11 @@ export class Relay implements SessionHost {
     try {
       const loaded = await this.store.loadGroup(groupId);
       if (loaded === undefined) return undefined;
-      const live = { entry: new GroupEntry(loaded), sessions: new Set<SessionDriver>() };
+      const live = {
+        entry: new GroupEntry(loaded),
+        sessions: new Set<SessionDriver>(),
+        greeting: 0,
+      };
       this.#groups.set(key, live);
       return live;
     } finally {
@@ -153,10 +176,14 @@ export class Relay implements SessionHost {
 
   /** A member's session begins: an older one of the same device ends. */
   join(session: SessionDriver, live: LiveGroup, device: DeviceEntry): void {
-    for (const other of live.sessions) {
-      if (other.device === device) other.end(new SyncError(ErrorCode.REPLACED));
-    }
+    // Before the older one ends: its device is not gone.
     live.sessions.add(session);
+    for (const other of live.sessions) {
+      if (other !== session && other.device === device) {
+        other.end(new SyncError(ErrorCode.REPLACED));
+      }
+    }
+    session.port.welcomed();
     device.lastSeenMs = this.world.nowMs();
     device.soft = true;
     this.tellPresence(live, device, PresenceState.ONLINE, session);
@@ -171,24 +198,15 @@ export class Relay implements SessionHost {
   ): void {
     for (const session of live.sessions) {
       if (session === except || session.device === device) continue;
-      session.step({
-        kind: "tell",
-        body: {
-          case: "presence",
-          value: {
-            deviceId: device.row.deviceId,
-            state,
-            lastSeenMs: BigInt(device.lastSeenMs),
-          },
-        },
-      });
+      session.tellNewest({ case: "presence", value: presenceOf(device, state) });
     }
   }
 
   /** Puts a job into the next commit. */
   submit(job: Job, session?: SessionDriver): void {
     this.#committer.submit(job);
-    if (session !== undefined && this.#committer.queuedBytes > queuedBytesMax) {
+    if (session === undefined || this.#paused.has(session)) return;
+    if (this.#committer.queuedBytes > queuedBytesMax) {
       session.port.pause();
       this.#paused.add(session);
     }
@@ -201,6 +219,7 @@ export class Relay implements SessionHost {
         kind: "invite",
         requestId: 0,
         invite,
+        bytes: softJobBytes,
         owner: {
           settled: (_, outcome) => {
             if (outcome instanceof SyncError) reject(outcome);
@@ -264,10 +283,16 @@ export class Relay implements SessionHost {
 
   /** Once a second or so: what only time brings. */
   tick(): void {
-    for (const notice of this.mailboxes.expire(this.world.nowMs())) {
+    // Whoever shuts down the relay writes what is left, and then closes the store.
+    if (this.#draining) return;
+    const nowMs = this.world.monotonicMs();
+    for (const notice of this.mailboxes.expire(nowMs)) {
       notice.to.step({ kind: "tell", body: notice.body });
     }
-    const nowMs = this.world.monotonicMs();
+    for (const session of this.#lobbies) {
+      if (nowMs - session.beganMs < lobbyMsMax) break;
+      session.end(new SyncError(ErrorCode.TOO_MANY_CONNECTIONS));
+    }
     if (nowMs - this.#softWrittenMs >= softWriteMs) {
       this.#softWrittenMs = nowMs;
       this.#writeSoft();
@@ -290,6 +315,7 @@ export class Relay implements SessionHost {
           device,
           counter: 0,
           witness: new Uint8Array(0),
+          bytes: softJobBytes,
         });
       }
     }
@@ -301,7 +327,7 @@ export class Relay implements SessionHost {
    */
   #forget(): void {
     for (const [key, live] of this.#groups) {
-      if (live.sessions.size > 0) continue;
+      if (live.sessions.size > 0 || live.greeting > 0) continue;
       if ([...live.entry.devices.values()].some((device) => device.soft)) continue;
       this.#groups.delete(key);
     }
@@ -315,11 +341,12 @@ export class Relay implements SessionHost {
   async drain(spreadMs: number): Promise<void> {
     this.#draining = true;
     for (const session of this.#sessions) session.step({ kind: "drain" });
-    this.#writeSoft();
     await this.#committer.idle();
     for (const session of this.#sessions) {
       session.end(drainingError(spread(this.world.random(4), spreadMs)));
     }
+    this.#writeSoft();
+    await this.#committer.idle();
   }
 }
 

@@ -49,15 +49,19 @@ export interface Port {
   readonly outboundBytes: number;
   /** Calls back, once, when less than half of `bytes` is waiting. */
   whenBelow(bytes: number, run: () => void): void;
-  /** Stops and starts reading from the network. */
+  /** Stops and starts reading from the network; as many resumes as pauses. */
   pause(): void;
   resume(): void;
+  /** The session is a member's now: its address has shown more than a key. */
+  welcomed(): void;
 }
 
 /** A group somebody is connected to, or was a moment ago. */
 export interface LiveGroup {
   readonly entry: GroupEntry;
   readonly sessions: Set<SessionDriver>;
+  /** Sessions that are about to join: the group is not forgotten meanwhile. */
+  greeting: number;
 }
 
 /** What a session asks of the relay. */
@@ -79,13 +83,25 @@ export interface SessionHost {
   tellPresence(live: LiveGroup, device: DeviceEntry, state: PresenceState): void;
 }
 
-/** Bytes of one session's pushes that wait for a commit before it is read no further. */
+/** Bytes of one session's requests that wait for a commit before it is read no further. */
 const sessionQueuedBytesMax = 4 * 1024 * 1024;
+/** Requests for control blobs that wait before the session is read no further. */
+const controlsQueuedMax = 32;
+/** What may wait to be sent to a session without a group: answers, and the few messages of a pairing. */
+const lobbyOutboundBytesMax = 256 * 1024;
+/** What a stored blob takes in a page beside its header, signature and body, in bytes. */
+const storedBlobOverheadBytes = 96;
+
+/** Why a session is not read from: each is taken back by itself. */
+type Hold = "queued" | "controls" | "replies";
 
 export class SessionDriver {
   readonly port: Port;
   readonly deviceIdText: string;
   readonly address: string;
+  /** Whether it is a session without a group, and when it began. */
+  readonly lobby: boolean;
+  readonly beganMs: number;
   live: LiveGroup | undefined;
   device: DeviceEntry | undefined;
   presence: PresenceState = PresenceState.ONLINE;
@@ -93,11 +109,25 @@ export class SessionDriver {
   readonly #deviceId: Uint8Array;
   readonly #session: Session;
   readonly #envelopeBytesMax: number;
+  readonly #holds = new Set<Hold>();
   #queuedBytes = 0;
-  #paused = false;
+  /** Bytes of the record being taken that no job answers for yet. */
+  #recordBytes = 0;
+  #reading = false;
+  #nextRead: PullUnderWay | undefined;
+  #controls: { readonly requestId: number; readonly after: number }[] = [];
+  #putOff = false;
   #ended = false;
 
-  constructor(relay: SessionHost, port: Port, deviceId: Uint8Array, address: string) {
+  constructor(
+    relay: SessionHost,
+    port: Port,
+    deviceId: Uint8Array,
+    address: string,
+    lobby: boolean,
+  ) {
+    this.lobby = lobby;
+    this.beganMs = relay.world.monotonicMs();
     this.#relay = relay;
     this.port = port;
     this.#deviceId = deviceId;
@@ -114,11 +144,16 @@ export class SessionDriver {
 
   /** Whether so much waits to be sent that the device should pull instead. */
   get crowded(): boolean {
-    return this.port.outboundBytes >= this.#relay.options.limits.outboundBytesMax;
+    return this.port.outboundBytes >= this.#outboundBytesMax;
+  }
+
+  get #outboundBytesMax(): number {
+    return this.#relay.options.limits.outboundBytesMax;
   }
 
   /** A record's plaintext arrived. */
   receive(plaintext: Uint8Array): void {
+    this.#recordBytes = plaintext.byteLength;
     try {
       for (const envelope of decodeEnvelopes(plaintext, this.#envelopeBytesMax)) {
         this.step({ kind: "envelope", envelope });
@@ -126,6 +161,81 @@ export class SessionDriver {
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
       this.end(error);
+    }
+    this.#waitForReader();
+  }
+
+  /**
+   * Who asks and does not read the answers is not read from either. Twice what
+   * pages and deliveries stop at, so that only answers come so far.
+   */
+  #waitForReader(): void {
+    const bytesMax = this.lobby ? lobbyOutboundBytesMax : 2 * this.#outboundBytesMax;
+    if (this.#ended || this.#holds.has("replies") || this.port.outboundBytes < bytesMax) return;
+    this.#hold("replies");
+    this.port.whenBelow(bytesMax, () => this.#release("replies"));
+  }
+
+  #hold(reason: Hold): void {
+    if (this.#holds.size === 0) this.port.pause();
+    this.#holds.add(reason);
+  }
+
+  #release(reason: Hold): void {
+    if (this.#holds.delete(reason) && this.#holds.size === 0) this.port.resume();
+  }
+
+  /** Puts a job into the next commit, and answers for its bytes until it is settled. */
+  #submit(job: Job): void {
+    this.#queuedBytes += job.bytes;
+    if (this.#queuedBytes > sessionQueuedBytesMax) this.#hold("queued");
+    this.#relay.submit(job, this);
+  }
+
+  #settled(job: { readonly bytes: number }): void {
+    this.#queuedBytes -= job.bytes;
+    if (this.#queuedBytes < sessionQueuedBytesMax / 2) this.#release("queued");
+  }
+
+  /**
+   * What a job holds on to: its byte fields are views into the record they came
+   * in, so the first job of a record answers for all of it.
+   */
+  #bytesOf(bytes: number): number {
+    const held = Math.max(bytes, this.#recordBytes);
+    this.#recordBytes = 0;
+    return held;
+  }
+
+  /** Tells what only the newest of counts; a crowded connection is told all of it later. */
+  tellNewest(body: EnvelopeBody): void {
+    if (this.#putOff) return;
+    if (!this.crowded) {
+      this.step({ kind: "tell", body });
+      return;
+    }
+    this.#putOff = true;
+    this.#relay.counters.putOff += 1;
+    this.port.whenBelow(this.#outboundBytesMax, () => {
+      this.#putOff = false;
+      this.#tellAllNewest();
+    });
+  }
+
+  #tellAllNewest(): void {
+    const { live, device } = this;
+    if (live === undefined || device === undefined) return;
+    const states = new Map<DeviceEntry, PresenceState>();
+    for (const other of live.sessions) {
+      if (other.device !== undefined) states.set(other.device, other.presence);
+    }
+    for (const other of live.entry.devices.values()) {
+      if (other === device || other.row.state !== "active") continue;
+      const state = states.get(other) ?? PresenceState.OFFLINE;
+      this.step({ kind: "tell", body: { case: "presence", value: presenceOf(other, state) } });
+    }
+    for (const body of witnessesOf(live.entry.devices.values(), device)) {
+      this.step({ kind: "tell", body });
     }
   }
 
@@ -142,7 +252,7 @@ export class SessionDriver {
 
   step(input: SessionInput): void {
     if (this.#ended) return;
-    const output = this.#session.step(input, this.#relay.world.nowMs());
+    const output = this.#session.step(input, this.#relay.world.monotonicMs());
     for (const envelope of output.send) this.port.send(envelope);
     if (input.kind === "committed" && output.send.length > 0) {
       if (this.kind === "member" && !this.#isNotified) this.#relay.counters.delivered += 1;
@@ -171,15 +281,17 @@ export class SessionDriver {
         this.#push(effect.requestId, effect.push);
         return;
       case "read":
-        this.#run(effect.pull.requestId, () => this.#readPage(effect.pull));
+        this.#read(effect.pull);
         return;
       case "ack":
         this.#ack(effect.requestId, effect.applied, effect.witness);
         return;
       case "presence":
-        this.presence = effect.state;
-        if (this.live !== undefined && this.device !== undefined) {
-          this.#relay.tellPresence(this.live, this.device, effect.state);
+        if (this.presence !== effect.state) {
+          this.presence = effect.state;
+          if (this.live !== undefined && this.device !== undefined) {
+            this.#relay.tellPresence(this.live, this.device, effect.state);
+          }
         }
         this.#answer(effect.requestId, { case: "done", value: {} });
         return;
@@ -187,7 +299,9 @@ export class SessionDriver {
         this.#change(effect.requestId, effect.request);
         return;
       case "control":
-        this.#run(effect.requestId, () => this.#readControl(effect.requestId, effect.after));
+        this.#controls.push({ requestId: effect.requestId, after: effect.after });
+        if (this.#controls.length > controlsQueuedMax) this.#hold("controls");
+        if (this.#controls.length === 1) this.#nextControl();
         return;
       case "mailbox":
         this.#mailbox(effect.requestId, effect.request);
@@ -238,6 +352,16 @@ export class SessionDriver {
       this.end(new SyncError(ErrorCode.NOT_A_MEMBER));
       return;
     }
+    live.greeting += 1;
+    try {
+      await this.#greetMember(hello, live, device);
+    } finally {
+      live.greeting -= 1;
+    }
+  }
+
+  async #greetMember(hello: HelloRequest, live: LiveGroup, device: DeviceEntry): Promise<void> {
+    const { options, store } = this.#relay;
     const linkAtCursor =
       hello.read === undefined || hello.read.cursor === 0
         ? undefined
@@ -255,13 +379,7 @@ export class SessionDriver {
     const presence: Presence[] = [];
     for (const other of live.sessions) {
       if (other.device === undefined || other.device === device) continue;
-      presence.push(
-        create(PresenceSchema, {
-          deviceId: other.device.row.deviceId,
-          state: other.presence,
-          lastSeenMs: BigInt(other.device.lastSeenMs),
-        }),
-      );
+      presence.push(presenceOf(other.device, other.presence));
     }
     this.step({
       kind: "greeted",
@@ -289,11 +407,7 @@ export class SessionDriver {
 
   readonly #pushOwner: JobOwner<PushJob, readonly number[]> = {
     settled: (job, outcome) => {
-      this.#queuedBytes -= job.bytes;
-      if (this.#paused && this.#queuedBytes < sessionQueuedBytesMax / 2) {
-        this.#paused = false;
-        this.port.resume();
-      }
+      this.#settled(job);
       if (outcome instanceof SyncError) {
         this.#relay.counters.pushesRefused += 1;
         this.step({ kind: "refused", requestId: job.requestId, error: outcome });
@@ -308,35 +422,57 @@ export class SessionDriver {
     if (live === undefined || device === undefined) return;
     let bytes = 0;
     for (const blob of push.blobs) bytes += blob.body.byteLength + blob.header.byteLength + 256;
-    this.#queuedBytes += bytes;
-    if (!this.#paused && this.#queuedBytes > sessionQueuedBytesMax) {
-      this.#paused = true;
-      this.port.pause();
-    }
-    const job: PushJob = {
+    this.#submit({
       kind: "push",
       owner: this.#pushOwner,
       requestId,
       group: live.entry,
       device,
       push,
-      bytes,
-    };
-    this.#relay.submit(job, this);
+      bytes: this.#bytesOf(bytes),
+    });
+  }
+
+  /** Reads a page; one at a time, however many pulls replace each other meanwhile. */
+  #read(pull: PullUnderWay): void {
+    if (this.#reading) {
+      this.#nextRead = pull;
+      return;
+    }
+    this.#reading = true;
+    this.#run(pull.requestId, async () => {
+      try {
+        await this.#readPage(pull);
+      } finally {
+        this.#reading = false;
+        const next = this.#nextRead;
+        this.#nextRead = undefined;
+        if (next !== undefined) this.#read(next);
+      }
+    });
+  }
+
+  /** Resolves when no more waits to be sent than may. */
+  async #room(): Promise<void> {
+    const bound = this.#outboundBytesMax;
+    if (this.port.outboundBytes < bound) return;
+    await new Promise<void>((resolve) => this.port.whenBelow(bound, resolve));
   }
 
   async #readPage(pull: PullUnderWay): Promise<void> {
     const { live } = this;
     if (live === undefined) return;
-    const bound = this.#relay.options.limits.outboundBytesMax;
-    if (this.port.outboundBytes >= bound) {
-      await new Promise<void>((resolve) => this.port.whenBelow(bound, resolve));
-    }
+    await this.#room();
+    const { state } = this.#session;
+    if (state.kind !== "member" || state.pull !== pull) return;
     const { entry } = live;
     const last = pull.until === 0 ? entry.row.head : Math.min(pull.until, entry.row.head);
     const rows = await this.#relay.store.readBlobs(entry.row.groupKey, pull.after, last, {
       rowsMax: windowBlobsMax,
-      bytesMax: Math.min(pageBytesMax, Math.max(1, pull.windowBytes)),
+      bytesMax: Math.min(
+        pageBytesMax - windowBlobsMax * storedBlobOverheadBytes,
+        Math.max(1, pull.windowBytes),
+      ),
     });
     const fields = rows.map((row) => encodeRow(row, (key) => entry.deviceId(key)));
     let bytes = 0;
@@ -358,20 +494,23 @@ export class SessionDriver {
       this.#answer(requestId, { case: "done", value: {} });
       return;
     }
-    this.#relay.submit({
+    const encoded = toBinary(SealedWitnessSchema, witness);
+    this.#submit({
       kind: "device",
       requestId,
       device,
       counter: toNumber(witness.counter),
-      witness: toBinary(SealedWitnessSchema, witness),
+      witness: encoded,
+      bytes: this.#bytesOf(encoded.byteLength + 1_024),
       owner: {
-        settled: (_, outcome) => {
+        settled: (job, outcome) => {
+          this.#settled(job);
           if (outcome instanceof SyncError) {
             this.step({ kind: "refused", requestId, error: outcome });
             return;
           }
           this.#answer(requestId, { case: "done", value: {} });
-          this.#passOnWitness(live, device, witness);
+          if (outcome) this.#passOnWitness(live, device, witness);
         },
       },
     });
@@ -385,12 +524,14 @@ export class SessionDriver {
       },
     };
     for (const other of live.sessions) {
-      if (other !== this) other.step({ kind: "tell", body });
+      if (other !== this) other.tellNewest(body);
     }
   }
 
   readonly #changeOwner: JobOwner<ChangeJob | FoundingJob, ChangeOutcome> = {
-    settled: ({ requestId }, outcome) => {
+    settled: (job, outcome) => {
+      const { requestId } = job;
+      this.#settled(job);
       if (outcome instanceof SyncError) {
         this.step({ kind: "refused", requestId, error: outcome });
         return;
@@ -412,8 +553,9 @@ export class SessionDriver {
   #change(requestId: number, request: MembershipRequest): void {
     const { live, device } = this;
     const { founding, change } = request;
+    const bytes = change.controlBlob.byteLength + 1_024;
     if (founding !== undefined) {
-      this.#relay.submit({
+      this.#submit({
         kind: "found",
         requestId,
         owner: this.#changeOwner,
@@ -421,22 +563,41 @@ export class SessionDriver {
         founder: this.#deviceId,
         inviteHash: founding.invite.byteLength > 0 ? blake2b256(founding.invite) : undefined,
         change,
+        bytes: this.#bytesOf(bytes),
       });
     } else if (live !== undefined && device !== undefined) {
-      this.#relay.submit({
+      this.#submit({
         kind: "change",
         requestId,
         owner: this.#changeOwner,
         group: live.entry,
         device,
         change,
+        bytes: this.#bytesOf(bytes),
       });
     }
   }
 
+  /** Answers requests for control blobs one after another, as there is room. */
+  #nextControl(): void {
+    const next = this.#controls[0];
+    if (next === undefined) return;
+    this.#run(next.requestId, async () => {
+      try {
+        await this.#room();
+        await this.#readControl(next.requestId, next.after);
+      } finally {
+        if (this.#ended) this.#controls = [];
+        else this.#controls.shift();
+        if (this.#controls.length < controlsQueuedMax / 2) this.#release("controls");
+        this.#nextControl();
+      }
+    });
+  }
+
   async #readControl(requestId: number, after: number): Promise<void> {
     const { live } = this;
-    if (live === undefined) return;
+    if (live === undefined || this.#ended) return;
     const { row } = live.entry;
     const rows = await this.#relay.store.readControl(row.groupKey, after, pageBytesMax);
     this.#answer(requestId, {
@@ -457,7 +618,7 @@ export class SessionDriver {
     };
     try {
       const { mailboxes, world } = this.#relay;
-      const result = mailboxes.handle(request, party, world.nowMs());
+      const result = mailboxes.handle(request, party, world.monotonicMs());
       this.#answer(requestId, result.answer);
       for (const notice of result.notices) notice.to.step({ kind: "tell", body: notice.body });
     } catch (error) {
@@ -465,6 +626,15 @@ export class SessionDriver {
       this.step({ kind: "refused", requestId, error });
     }
   }
+}
+
+/** A device's presence, as others are told it. */
+export function presenceOf(device: DeviceEntry, state: PresenceState): Presence {
+  return create(PresenceSchema, {
+    deviceId: device.row.deviceId,
+    state,
+    lastSeenMs: BigInt(device.lastSeenMs),
+  });
 }
 
 /** Whether the error says that the peer has a defect, or means harm. */

@@ -62,7 +62,7 @@ export interface CommittedBlobs {
 export type SessionState =
   | { readonly kind: "greeting" }
   | MemberState
-  | { readonly kind: "lobby" }
+  | { readonly kind: "lobby"; readonly foundings: TokenBucket }
   | { readonly kind: "draining" }
   | { readonly kind: "closed" };
 
@@ -87,7 +87,7 @@ export type Greeting =
       /** The device's read cursor where it belongs to this log, else 0. */
       readonly sentThrough: number;
       readonly welcome: EnvelopeBody;
-      readonly witnesses: EnvelopeBody | undefined;
+      readonly witnesses: readonly EnvelopeBody[];
     }
   | { readonly kind: "lobby"; readonly welcome: EnvelopeBody };
 
@@ -157,6 +157,9 @@ export interface SessionOutput {
   /** Set where the session ends: after `send` was sent. */
   close?: SyncError;
 }
+
+/** Foundings one lobby session may try: whoever asks for one has shown no more than a key. */
+const foundingRate = { perS: 0.1, burst: 5 };
 
 export class Session {
   #state: SessionState = { kind: "greeting" };
@@ -229,12 +232,10 @@ export class Session {
   #greeted(greeting: Greeting, nowMs: number, output: SessionOutput): void {
     output.send.push(encodeEnvelope(0, greeting.welcome));
     if (greeting.kind === "lobby") {
-      this.#state = { kind: "lobby" };
+      this.#state = { kind: "lobby", foundings: new TokenBucket(foundingRate, nowMs) };
       return;
     }
-    if (greeting.witnesses !== undefined) {
-      output.send.push(encodeEnvelope(0, greeting.witnesses));
-    }
+    for (const witnesses of greeting.witnesses) output.send.push(encodeEnvelope(0, witnesses));
     this.#state = {
       kind: "member",
       groupId: greeting.groupId,
@@ -264,7 +265,7 @@ export class Session {
         this.#memberEnvelope(state, requestId, envelope.body, nowMs, output);
         return;
       case "lobby":
-        this.#lobbyEnvelope(requestId, envelope.body, output);
+        this.#lobbyEnvelope(state, requestId, envelope.body, nowMs, output);
         return;
       case "closed":
         return;
@@ -374,12 +375,24 @@ export class Session {
     }
   }
 
-  #lobbyEnvelope(requestId: number, body: Envelope["body"], output: SessionOutput): void {
+  #lobbyEnvelope(
+    state: Extract<SessionState, { kind: "lobby" }>,
+    requestId: number,
+    body: Envelope["body"],
+    nowMs: number,
+    output: SessionOutput,
+  ): void {
     switch (body.case) {
       case "changeMembership": {
         needsId(requestId);
         const request = readChange(body.value);
         if (request.founding === undefined) throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+        const waitMs = state.foundings.take(foundingRate, nowMs);
+        if (waitMs > 0) {
+          const error = new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs: waitMs });
+          this.#refuseOnly(requestId, error, output);
+          return;
+        }
         output.effects.push({ kind: "change", requestId, request });
         return;
       }

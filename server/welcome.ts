@@ -4,7 +4,11 @@ import {
   MembershipVersionSchema,
   SenderPositionSchema,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import { DeviceWitnessSchema, SealedWitnessSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import {
+  type DeviceWitness,
+  DeviceWitnessSchema,
+  SealedWitnessSchema,
+} from "../gen/syncrelay/sync/v1/log_pb.ts";
 import {
   FoundingPolicy,
   GroupSummarySchema,
@@ -16,7 +20,7 @@ import {
 } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import type { EnvelopeBody } from "../wire/envelope.ts";
-import { batchBlobsMax } from "../wire/limits.ts";
+import { batchBlobsMax, pageBytesMax } from "../wire/limits.ts";
 import { softwareVersion } from "../wire/protocol.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import { envelopeBound, type Founding, type RelayLimits } from "./options.ts";
@@ -33,6 +37,9 @@ export const memberRoles: Record<DeviceRole, MemberRole> = {
   device: MemberRole.DEVICE,
   paper: MemberRole.PAPER,
 };
+
+/** Groups a lobby session is told of: so many fit an envelope, whoever lists the key as a member. */
+const lobbyGroupsMax = 1_024;
 
 /**
  * Whether a device's read position is of another log than this one: another log
@@ -119,6 +126,7 @@ export function lobbyWelcome(
           founding: foundingPolicies[founding],
           groups: groups
             .filter((group) => group.state === "active")
+            .slice(0, lobbyGroupsMax)
             .map((group) =>
               create(GroupSummarySchema, {
                 groupId: group.groupId,
@@ -135,14 +143,20 @@ export function lobbyWelcome(
   };
 }
 
-/** The newest witness of each device but one; undefined where there is none. */
-export function witnessesOf(
-  devices: Iterable<DeviceEntry>,
-  except: DeviceEntry,
-): EnvelopeBody | undefined {
-  const witnesses = [];
+/** The newest witness of each device but one, in as many messages as keep each within a page. */
+export function witnessesOf(devices: Iterable<DeviceEntry>, except: DeviceEntry): EnvelopeBody[] {
+  const bodies: EnvelopeBody[] = [];
+  let witnesses: DeviceWitness[] = [];
+  let bytes = 0;
+  const close = (): void => {
+    if (witnesses.length > 0) bodies.push({ case: "witnesses", value: { witnesses } });
+    witnesses = [];
+    bytes = 0;
+  };
   for (const device of devices) {
     if (device === except || device.row.witness.byteLength === 0) continue;
+    if (bytes + device.row.witness.byteLength > pageBytesMax) close();
+    bytes += device.row.witness.byteLength;
     witnesses.push(
       create(DeviceWitnessSchema, {
         deviceId: device.row.deviceId,
@@ -150,5 +164,6 @@ export function witnessesOf(
       }),
     );
   }
-  return witnesses.length === 0 ? undefined : { case: "witnesses", value: { witnesses } };
+  close();
+  return bodies;
 }

@@ -2,9 +2,9 @@ import type { SyncError } from "../wire/errors.ts";
 
 /** The world, as arguments. */
 export interface RelayWorld {
-  /** Milliseconds since the Unix epoch: shown to people, and what rates are counted by. */
+  /** Milliseconds since the Unix epoch, whole: shown to people, and nothing else. */
   readonly nowMs: () => number;
-  /** Milliseconds that only rise while the process runs. */
+  /** Milliseconds that only rise while the process runs: what rates and deadlines go by. */
   readonly monotonicMs: () => number;
   readonly random: (length: number) => Uint8Array;
   /** A defect: what went wrong, with the id that its peer was told. */

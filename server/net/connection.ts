@@ -10,7 +10,7 @@ import { concatBytes, emptyBytes } from "../../wire/bytes.ts";
 import { Handshake, type KeyPair, type Transport } from "../../wire/channel.ts";
 import { encodeError } from "../../wire/envelope.ts";
 import { closeCodeOf, ErrorCode, errorRow, SyncError } from "../../wire/errors.ts";
-import { pingIntervalMs } from "../../wire/limits.ts";
+import { pingIntervalMs, recordEnvelopesMax } from "../../wire/limits.ts";
 import { prologue } from "../../wire/protocol.ts";
 import { openRecord, sealRecord } from "../../wire/records.ts";
 import type { Counters } from "../counters.ts";
@@ -34,7 +34,9 @@ export interface ConnectionOptions {
     hello: ReturnType<typeof readHello>,
   ) => SessionDriver;
   /** The handshake ended, once. */
-  readonly onHandshake: (outcome: "member" | "lobby" | "failed") => void;
+  readonly onHandshake: (outcome: "finished" | "failed") => void;
+  /** The session became a member's, once. */
+  readonly onWelcomed: () => void;
   /** The connection is gone, once. */
   readonly onClosed: () => void;
 }
@@ -49,6 +51,8 @@ type ConnectionState =
 const closingMsMax = 2_000;
 /** Pings that may go unanswered. */
 const missedPingsMax = 2;
+/** The same while a pong could not come: the ping stands behind other bytes, or nothing is read. */
+const missedPingsBusyMax = 6;
 
 export class Connection implements Port {
   readonly #options: ConnectionOptions;
@@ -61,6 +65,8 @@ export class Connection implements Port {
   #waiting: { bytes: number; run: () => void }[] = [];
   #nextPingMs: number;
   #missedPings = 0;
+  /** Bytes stood before the last ping. */
+  #pingWaits = false;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -116,6 +122,10 @@ export class Connection implements Port {
     if (this.#pauses === 0) this.#options.socket.resume();
   }
 
+  welcomed(): void {
+    this.#options.onWelcomed();
+  }
+
   /** Once a second: deadlines and pings. `jitterMs` spreads the pings. */
   tick(nowMs: number, jitterMs: number): void {
     const state = this.#state;
@@ -126,9 +136,16 @@ export class Connection implements Port {
       case "closing":
         if (nowMs >= state.deadlineMs) this.#options.socket.terminate();
         return;
-      case "open":
+      case "open": {
+        if (state.transport.aging) {
+          // The device makes a new connection and goes on; long before nonces end.
+          state.session.end(new SyncError(ErrorCode.DRAINING));
+          return;
+        }
         if (nowMs < this.#nextPingMs) return;
-        if (this.#missedPings >= missedPingsMax) {
+        this.#pingWaits = this.outboundBytes > 0;
+        const busy = this.#pingWaits || this.#pauses > 0;
+        if (this.#missedPings >= (busy ? missedPingsBusyMax : missedPingsMax)) {
           this.#options.socket.terminate();
           return;
         }
@@ -136,6 +153,7 @@ export class Connection implements Port {
         this.#nextPingMs = nowMs + pingIntervalMs - jitterMs;
         this.#options.socket.ping();
         return;
+      }
       case "closed":
         return;
     }
@@ -165,7 +183,7 @@ export class Connection implements Port {
       this.#options.counters.handshakesFinished += 1;
       const hello = this.#readHello(payload, transport);
       if (hello === undefined) return;
-      this.#options.onHandshake(hello.groupId === undefined ? "lobby" : "member");
+      this.#options.onHandshake("finished");
       const session = this.#options.onHello(this, transport.remoteKey, hello);
       // A session that was refused at once has closed the connection already.
       if (this.#state.kind === "handshaking") this.#state = { kind: "open", transport, session };
@@ -198,11 +216,6 @@ export class Connection implements Port {
       this.#fault(error.code);
       return;
     }
-    if (state.transport.aging) {
-      // The device makes a new connection and goes on; long before nonces end.
-      state.session.end(new SyncError(ErrorCode.DRAINING));
-      return;
-    }
     state.session.receive(plaintext);
   }
 
@@ -218,7 +231,8 @@ export class Connection implements Port {
     let bytes = 0;
     for (const [i, envelope] of queue.entries()) {
       bytes += envelope.byteLength;
-      if (bytes < this.#options.recordBytesTarget && i < queue.length - 1) continue;
+      const full = bytes >= this.#options.recordBytesTarget || i + 1 - first === recordEnvelopesMax;
+      if (!full && i < queue.length - 1) continue;
       const plaintext = i === first ? envelope : concatBytes(...queue.slice(first, i + 1));
       const record = sealRecord(transport, plaintext);
       this.#options.counters.bytesSent += record.byteLength;
@@ -229,7 +243,11 @@ export class Connection implements Port {
   }
 
   /** A failed write is followed by `close`, which does what there is to do. */
-  readonly #onSent = (): void => this.#wake();
+  readonly #onSent = (): void => {
+    // Not otherwise: what the system's buffers take says nothing of the peer.
+    if (this.#pingWaits) this.#missedPings = 0;
+    this.#wake();
+  };
 
   #wake(): void {
     if (this.#waiting.length === 0) return;

@@ -29,6 +29,11 @@ export interface ListenerOptions {
 }
 
 const syncPath = "/v1/sync";
+/**
+ * What a device sends before its handshake ended, at most, in bytes. `ws` would
+ * gather a message as large as a record first.
+ */
+const earlyBytesMax = 16_384;
 /** How far pings are spread, in milliseconds. */
 const pingJitterMs = 5_000;
 
@@ -155,23 +160,30 @@ export class Listener {
     let upgraded = false;
     // Until `ws` has the socket, a socket that closes has no other listener.
     socket.once("close", () => {
-      if (!upgraded) this.admission.finish(address.key, address.shared, "failed");
+      if (!upgraded) this.admission.finish(address.key, "failed");
     });
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
       upgraded = true;
       socket.off("error", ignoreError);
       relay.counters.connectionsOpened += 1;
-      this.#accept(webSocket, address);
+      this.#accept(webSocket, address, socket);
     });
   }
 
   #accept(
     socket: ConstructorParameters<typeof Connection>[0]["socket"],
     address: PeerAddress,
+    raw: Duplex,
   ): void {
     const { relay, identity } = this.#options;
     const { limits } = relay.options;
     let admitted = false;
+    let earlyBytes = 0;
+    const countEarly = (chunk: Uint8Array): void => {
+      earlyBytes += chunk.byteLength;
+      if (earlyBytes > earlyBytesMax) socket.terminate();
+    };
+    raw.on("data", countEarly);
     const connection = new Connection({
       socket,
       identity,
@@ -182,9 +194,11 @@ export class Listener {
       handshakeMsMax: limits.handshakeMsMax,
       onHello: (port, deviceId, hello) => relay.attach(port, deviceId, address.key, hello),
       onHandshake: (outcome) => {
-        this.admission.finish(address.key, address.shared, outcome);
+        raw.off("data", countEarly);
+        this.admission.finish(address.key, outcome);
         admitted = outcome !== "failed";
       },
+      onWelcomed: () => this.admission.welcome(address.key),
       onClosed: () => {
         this.#connections.delete(connection);
         if (admitted) this.admission.leave();
@@ -195,5 +209,7 @@ export class Listener {
 }
 
 function refuse(socket: Duplex, status: string): void {
+  // Nobody else watches this socket: a peer that keeps its side open would hold it for good.
+  socket.once("finish", () => socket.destroy());
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
