@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { concatBytes, copyBytes } from "../../wire/bytes.ts";
 import { Transport, type TransportKeys } from "../../wire/channel.ts";
 import {
@@ -149,6 +150,9 @@ test("PROTOCOL 2: the nonce is 4 zero bytes and the count, little-endian, in its
   for (const count of [0, 1, 255, 256, 65_536, 2 ** 24, 2 ** 30, noiseMessagesMax - 1]) {
     const { transport } = loop({ sent: count, received: count });
     const message = transport.encrypt(filled(3));
+    const nonce = new Uint8Array(12);
+    new DataView(nonce.buffer).setBigUint64(4, BigInt(count), true);
+    assert.deepEqual(message, chacha20poly1305(filled(0x77), nonce).encrypt(filled(3)));
     assert.deepEqual(transport.decrypt(message), filled(3));
     const { transport: other } = loop({ sent: 0, received: count === 0 ? 1 : count - 1 });
     assert.throws(() => other.decrypt(message), recordInvalid);
