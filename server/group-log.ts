@@ -561,6 +561,7 @@ export function planFounding(
       membershipCount: 0,
       membershipHead: zeroLink,
       epoch: 0,
+      suspended: false,
     },
     devices: [],
   });

@@ -31,6 +31,8 @@ export interface GroupRow {
   /** 32 bytes. */
   readonly membershipHead: Uint8Array;
   readonly epoch: number;
+  /** Whether an operator suspended it: nothing is written to it. */
+  readonly suspended: boolean;
 }
 
 /** Whether the relay serves a device. */
@@ -108,6 +110,8 @@ export interface InviteRow {
   readonly createdMs: number;
   /** The group it founded; 0 while unused. */
   readonly usedByGroupKey: number;
+  /** When an operator took it back; 0 where nobody did. */
+  readonly revokedMs: number;
 }
 
 /** Everything one commit writes. Groups and devices are written whole, by key, new or not. */
@@ -117,6 +121,11 @@ export interface CommitBatch {
   readonly blobs: readonly BlobRow[];
   readonly control: readonly ControlRow[];
   readonly invites: readonly InviteRow[];
+  /**
+   * Keys of groups that go, with their devices, after everything else was written. They count no
+   * longer at once; what they hold on disk is given back by `sweep`.
+   */
+  readonly deletedGroups?: readonly number[];
   /** The persisted age to keep, in seconds; undefined leaves it. */
   readonly ageS?: number;
 }
@@ -134,6 +143,24 @@ export interface DeviceGroup {
   readonly state: DeviceState;
   readonly membershipCount: number;
   readonly membershipHead: Uint8Array;
+}
+
+/** A group in a list: what is known of it without loading it. */
+export interface GroupListing {
+  readonly group: GroupRow;
+  /** The label of the invite it was founded with; empty where there was none. */
+  readonly label: string;
+  /** Devices the relay serves. */
+  readonly activeDevices: number;
+  /** When one of its devices was last here, as far as it is written. */
+  readonly lastSeenMs: number;
+}
+
+/** An invite in a list. */
+export interface InviteListing {
+  readonly invite: InviteRow;
+  /** The id of the group it founded; undefined where it founded none that is still there. */
+  readonly groupId: Uint8Array | undefined;
 }
 
 /** Bounds of one page; one row always fits where there is one. */
@@ -209,7 +236,19 @@ export interface Store {
 
   findInvite(inviteHash: Uint8Array): Promise<InviteRow | undefined>;
 
+  /** Groups with a key above `afterGroupKey`, ascending by key. */
+  listGroups(afterGroupKey: number, rowsMax: number): Promise<readonly GroupListing[]>;
+
+  /** Invites with a hash at or above `fromHash`, ascending by hash. */
+  listInvites(fromHash: Uint8Array, rowsMax: number): Promise<readonly InviteListing[]>;
+
   totals(): Promise<StoreTotals>;
+
+  /**
+   * Gives back some of what deleted groups hold on disk: at most `rowsMax` rows, so that commits
+   * wait for it only briefly. True where there is more to do. May run beside commits.
+   */
+  sweep(rowsMax: number): Promise<boolean>;
 
   /** Waits for what is under way and closes. */
   close(): Promise<void>;

@@ -13,7 +13,9 @@ import type {
   ControlRow,
   DeviceGroup,
   DeviceRow,
+  GroupListing,
   GroupRow,
+  InviteListing,
   InviteRow,
   LoadedGroup,
   PageBounds,
@@ -127,6 +129,7 @@ class Disk {
     for (const row of batch.blobs) insert(this.#log(row.groupKey).blobs, row, cursorOf);
     for (const row of batch.control) insert(this.#log(row.groupKey).control, row, numberOf);
     for (const row of batch.invites) this.invites.set(toHex(row.inviteHash), row);
+    for (const key of batch.deletedGroups ?? []) this.#deleteGroup(key);
     this.ageS = batch.ageS ?? this.ageS;
   }
 
@@ -141,6 +144,16 @@ class Disk {
     this.groups.set(row.groupKey, { row, devices: new Map() });
     this.groupKeys.set(toHex(row.groupId), row.groupKey);
     this.lastGroupKey = Math.max(this.lastGroupKey, row.groupKey);
+  }
+
+  #deleteGroup(groupKey: number): void {
+    const group = this.groups.get(groupKey);
+    if (group === undefined) return;
+    this.blobs -= group.row.blobs;
+    this.bytes -= group.row.bytes;
+    this.groups.delete(groupKey);
+    this.groupKeys.delete(toHex(group.row.groupId));
+    this.logs.delete(groupKey);
   }
 
   #log(groupKey: number): Log {
@@ -314,6 +327,38 @@ class OpenMemoryStore implements MemoryStore {
     return this.#disk.invites.get(toHex(inviteHash));
   }
 
+  async listGroups(afterGroupKey: number, rowsMax: number): Promise<readonly GroupListing[]> {
+    await this.#alive();
+    const invites = [...this.#disk.invites.values()];
+    return [...this.#disk.groups.values()]
+      .filter(({ row }) => row.groupKey > afterGroupKey)
+      .sort((a, b) => a.row.groupKey - b.row.groupKey)
+      .slice(0, rowsMax)
+      .map(({ row, devices }) => ({
+        group: row,
+        label: invites.find((invite) => invite.usedByGroupKey === row.groupKey)?.label ?? "",
+        activeDevices: [...devices.values()].filter(({ state }) => state === "active").length,
+        lastSeenMs: Math.max(0, ...[...devices.values()].map(({ lastSeenMs }) => lastSeenMs)),
+      }));
+  }
+
+  async listInvites(fromHash: Uint8Array, rowsMax: number): Promise<readonly InviteListing[]> {
+    await this.#alive();
+    return [...this.#disk.invites.values()]
+      .filter((invite) => compareBytes(invite.inviteHash, fromHash) >= 0)
+      .sort((a, b) => compareBytes(a.inviteHash, b.inviteHash))
+      .slice(0, rowsMax)
+      .map((invite) => ({
+        invite,
+        groupId: this.#disk.groups.get(invite.usedByGroupKey)?.row.groupId,
+      }));
+  }
+
+  async sweep(): Promise<boolean> {
+    await this.#alive();
+    return false;
+  }
+
   async totals(): Promise<StoreTotals> {
     await this.#alive();
     const { groups, blobs, bytes } = this.#disk;
@@ -340,6 +385,7 @@ function copyBatch(batch: CommitBatch): CommitBatch {
     blobs: batch.blobs.map(copyRow),
     control: batch.control.map(copyRow),
     invites: batch.invites.map(copyRow),
+    ...(batch.deletedGroups === undefined ? {} : { deletedGroups: [...batch.deletedGroups] }),
     ...(batch.ageS === undefined ? {} : { ageS: batch.ageS }),
   };
 }

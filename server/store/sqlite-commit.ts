@@ -27,21 +27,23 @@ import type { SqlValue } from "./sqlite-connection.ts";
 
 /** Makes the view and its trigger on the connection that writes. */
 export const commitSetup = `
-CREATE TEMP VIEW commits (groups, devices, witnesses, blobs, control, invites, age_s, bytes)
-  AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
+CREATE TEMP VIEW commits (groups, devices, witnesses, blobs, control, invites,
+    deleted_groups, age_s, bytes)
+  AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
 
 CREATE TEMP TRIGGER commits_inserted INSTEAD OF INSERT ON commits BEGIN
   INSERT INTO main.groups (group_key, head, floor, bytes, blobs, quota_bytes, membership_count,
-      epoch, group_id, log_id, membership_head)
+      epoch, suspended, group_id, log_id, membership_head)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
-      substr(new.bytes, value->>8, 32),
-      substr(new.bytes, (value->>8) + 32, 16),
-      substr(new.bytes, (value->>8) + 48, 32)
+      value->>8,
+      substr(new.bytes, value->>9, 32),
+      substr(new.bytes, (value->>9) + 32, 16),
+      substr(new.bytes, (value->>9) + 48, 32)
     FROM json_each(new.groups) WHERE true
     ON CONFLICT (group_key) DO UPDATE SET head = excluded.head, floor = excluded.floor,
       bytes = excluded.bytes, blobs = excluded.blobs, quota_bytes = excluded.quota_bytes,
       membership_count = excluded.membership_count, epoch = excluded.epoch,
-      log_id = excluded.log_id, membership_head = excluded.membership_head;
+      suspended = excluded.suspended, log_id = excluded.log_id, membership_head = excluded.membership_head;
 
   INSERT INTO main.devices (group_key, device_key, role, state, last_seq, last_cursor, applied,
       last_seen_ms, device_id, last_link)
@@ -73,19 +75,30 @@ CREATE TEMP TRIGGER commits_inserted INSTEAD OF INSERT ON commits BEGIN
       substr(new.bytes, (value->>3) + 32, value->>4)
     FROM json_each(new.control);
 
-  INSERT INTO main.invites (quota_bytes, expires_age_s, created_ms, used_by_group_key, label, invite_hash)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, substr(new.bytes, value->>5, 32)
+  INSERT INTO main.invites (quota_bytes, expires_age_s, created_ms, used_by_group_key, revoked_ms,
+      label, invite_hash)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
+      substr(new.bytes, value->>6, 32)
     FROM json_each(new.invites) WHERE true
     ON CONFLICT (invite_hash) DO UPDATE SET quota_bytes = excluded.quota_bytes,
       expires_age_s = excluded.expires_age_s, created_ms = excluded.created_ms,
-      used_by_group_key = excluded.used_by_group_key, label = excluded.label;
+      used_by_group_key = excluded.used_by_group_key, revoked_ms = excluded.revoked_ms,
+      label = excluded.label;
+
+  INSERT OR IGNORE INTO main.deleted_groups (group_key)
+    SELECT value FROM json_each(new.deleted_groups);
+  DELETE FROM main.witnesses WHERE device_key IN (
+    SELECT device_key FROM main.devices
+    WHERE group_key IN (SELECT value FROM json_each(new.deleted_groups)));
+  DELETE FROM main.devices WHERE group_key IN (SELECT value FROM json_each(new.deleted_groups));
+  DELETE FROM main.groups WHERE group_key IN (SELECT value FROM json_each(new.deleted_groups));
 
   UPDATE main.relay SET age_s = new.age_s WHERE new.age_s IS NOT NULL;
 END;
 `;
 
 /** The statement that writes a commit. */
-export const commitStatement = "INSERT INTO temp.commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+export const commitStatement = "INSERT INTO temp.commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 export interface PackedCommit {
   /** What `commitStatement` is given. */
@@ -105,6 +118,7 @@ export function packCommit(batch: CommitBatch, witnessed: readonly DeviceRow[]):
     numbersOf(batch.blobs, (row) => blobNumbers(row, bytes)),
     numbersOf(batch.control, (row) => controlNumbers(row, bytes)),
     numbersOf(batch.invites, (row) => inviteNumbers(row, bytes)),
+    (batch.deletedGroups?.length ?? 0) > 0 ? JSON.stringify(batch.deletedGroups) : null,
     batch.ageS ?? null,
     bytes.packed,
   ];
@@ -159,7 +173,7 @@ function groupNumbers(row: GroupRow, bytes: BytePacker): string {
   const start = bytes.putFixed(row.groupId, 32);
   bytes.putFixed(row.logId, 16);
   bytes.putFixed(row.membershipHead, 32);
-  return `${row.groupKey},${row.head},${row.floor},${row.bytes},${row.blobs},${row.quotaBytes},${row.membershipCount},${row.epoch},${start}`;
+  return `${row.groupKey},${row.head},${row.floor},${row.bytes},${row.blobs},${row.quotaBytes},${row.membershipCount},${row.epoch},${Number(row.suspended)},${start}`;
 }
 
 function deviceNumbers(row: DeviceRow, bytes: BytePacker): string {
@@ -189,5 +203,5 @@ function controlNumbers(row: ControlRow, bytes: BytePacker): string {
 
 function inviteNumbers(row: InviteRow, bytes: BytePacker): string {
   const start = bytes.putFixed(row.inviteHash, 32);
-  return `${row.quotaBytes},${row.expiresAgeS},${row.createdMs},${row.usedByGroupKey},${JSON.stringify(row.label)},${start}`;
+  return `${row.quotaBytes},${row.expiresAgeS},${row.createdMs},${row.usedByGroupKey},${row.revokedMs},${JSON.stringify(row.label)},${start}`;
 }

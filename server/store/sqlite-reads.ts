@@ -12,7 +12,9 @@ import type {
   ControlRow,
   DeviceGroup,
   DeviceRow,
+  GroupListing,
   GroupRow,
+  InviteListing,
   InviteRow,
   LoadedGroup,
   SenderPlace,
@@ -22,7 +24,7 @@ import { roleOf, stateOf } from "./device-codes.ts";
 /** A group with all its devices, one row a device, in one statement: one moment of the store. */
 export const loadGroupSql = `
 SELECT g.group_key, g.log_id, g.head, g.floor, g.bytes, g.blobs, g.quota_bytes, g.membership_count,
-  g.membership_head, g.epoch, d.device_key, d.device_id, d.role, d.state, d.last_seq, d.last_link,
+  g.membership_head, g.epoch, g.suspended, d.device_key, d.device_id, d.role, d.state, d.last_seq, d.last_link,
   d.last_cursor, d.applied, d.last_seen_ms, w.counter, w.witness
 FROM groups g
 LEFT JOIN devices d ON d.group_key = g.group_key
@@ -40,6 +42,7 @@ export interface LoadGroupColumns {
   readonly membership_count: number;
   readonly membership_head: Uint8Array;
   readonly epoch: number;
+  readonly suspended: number;
   /** Null in the one row of a group without devices, with all that follow. */
   readonly device_key: number | null;
   readonly device_id: Uint8Array;
@@ -72,6 +75,7 @@ export function loadedGroup(
     membershipCount: first.membership_count,
     membershipHead: plain(first.membership_head),
     epoch: first.epoch,
+    suspended: first.suspended !== 0,
   };
   const devices: DeviceRow[] = [];
   for (const row of rows) {
@@ -245,7 +249,7 @@ export function controlRow(groupKey: number, row: ControlColumns): ControlRow {
 }
 
 export const findInviteSql = `
-SELECT label, quota_bytes, expires_age_s, created_ms, used_by_group_key
+SELECT label, quota_bytes, expires_age_s, created_ms, used_by_group_key, revoked_ms
 FROM invites WHERE invite_hash = ?`;
 
 export interface InviteColumns {
@@ -254,6 +258,7 @@ export interface InviteColumns {
   readonly expires_age_s: number;
   readonly created_ms: number;
   readonly used_by_group_key: number;
+  readonly revoked_ms: number;
 }
 
 export function inviteRow(inviteHash: Uint8Array, row: InviteColumns): InviteRow {
@@ -264,6 +269,76 @@ export function inviteRow(inviteHash: Uint8Array, row: InviteColumns): InviteRow
     expiresAgeS: row.expires_age_s,
     createdMs: row.created_ms,
     usedByGroupKey: row.used_by_group_key,
+    revokedMs: row.revoked_ms,
+  };
+}
+
+/** Hash to begin at, rows at most. */
+export const listInvitesSql = `
+SELECT i.invite_hash, i.label, i.quota_bytes, i.expires_age_s, i.created_ms, i.used_by_group_key,
+  i.revoked_ms, g.group_id
+FROM invites i LEFT JOIN groups g ON g.group_key = i.used_by_group_key
+WHERE i.invite_hash >= ?1 ORDER BY i.invite_hash LIMIT ?2`;
+
+export interface InviteListingColumns extends InviteColumns {
+  readonly invite_hash: Uint8Array;
+  readonly group_id: Uint8Array | null;
+}
+
+export function inviteListing(row: InviteListingColumns): InviteListing {
+  return {
+    invite: inviteRow(row.invite_hash, row),
+    groupId: row.group_id === null ? undefined : plain(row.group_id),
+  };
+}
+
+/** Key to begin after, rows at most. Devices of a group lie together, and are few. */
+export const listGroupsSql = `
+SELECT g.group_key, g.group_id, g.log_id, g.head, g.floor, g.bytes, g.blobs, g.quota_bytes,
+  g.membership_count, g.membership_head, g.epoch, g.suspended,
+  (SELECT label FROM invites i WHERE i.used_by_group_key = g.group_key AND i.used_by_group_key <> 0)
+    AS label,
+  (SELECT count(*) FROM devices d WHERE d.group_key = g.group_key AND d.state = 0) AS active_devices,
+  (SELECT max(last_seen_ms) FROM devices d WHERE d.group_key = g.group_key) AS last_seen_ms
+FROM groups g WHERE g.group_key > ?1 ORDER BY g.group_key LIMIT ?2`;
+
+export interface GroupListingColumns {
+  readonly group_key: number;
+  readonly group_id: Uint8Array;
+  readonly log_id: Uint8Array;
+  readonly head: number;
+  readonly floor: number;
+  readonly bytes: number;
+  readonly blobs: number;
+  readonly quota_bytes: number;
+  readonly membership_count: number;
+  readonly membership_head: Uint8Array;
+  readonly epoch: number;
+  readonly suspended: number;
+  readonly label: string | null;
+  readonly active_devices: number;
+  readonly last_seen_ms: number | null;
+}
+
+export function groupListing(row: GroupListingColumns): GroupListing {
+  return {
+    group: {
+      groupKey: row.group_key,
+      groupId: plain(row.group_id),
+      logId: plain(row.log_id),
+      head: row.head,
+      floor: row.floor,
+      bytes: row.bytes,
+      blobs: row.blobs,
+      quotaBytes: row.quota_bytes,
+      membershipCount: row.membership_count,
+      membershipHead: plain(row.membership_head),
+      epoch: row.epoch,
+      suspended: row.suspended !== 0,
+    },
+    label: row.label ?? "",
+    activeDevices: row.active_devices,
+    lastSeenMs: row.last_seen_ms ?? 0,
   };
 }
 

@@ -12,6 +12,8 @@ import type {
   ControlRow,
   DeviceGroup,
   DeviceRow,
+  GroupListing,
+  InviteListing,
   InviteRow,
   LoadedGroup,
   PageBounds,
@@ -25,6 +27,7 @@ import { createFile, createFolder, fileBytes } from "./private-files.ts";
 import { commitSetup, commitStatement, packCommit } from "./sqlite-commit.ts";
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
 import * as reads from "./sqlite-reads.ts";
+import { sweepDeleted } from "./sqlite-sweep.ts";
 import { storeError } from "./store-errors.ts";
 import { WalKeeper } from "./wal-keeper.ts";
 
@@ -112,6 +115,8 @@ async function prepareReads(reader: SqliteConnection): Promise<{
   readonly readControl: SqlStatement;
   readonly controlByHead: SqlStatement;
   readonly findInvite: SqlStatement;
+  readonly listGroups: SqlStatement;
+  readonly listInvites: SqlStatement;
   readonly relay: SqlStatement;
 }> {
   return {
@@ -123,6 +128,8 @@ async function prepareReads(reader: SqliteConnection): Promise<{
     readControl: await reader.prepare(reads.readControlSql),
     controlByHead: await reader.prepare(reads.controlByHeadSql),
     findInvite: await reader.prepare(reads.findInviteSql),
+    listGroups: await reader.prepare(reads.listGroupsSql),
+    listInvites: await reader.prepare(reads.listInvitesSql),
     relay: await reader.prepare(reads.relaySql),
   };
 }
@@ -238,6 +245,23 @@ class OpenSqliteStore implements SqliteStore {
   async findInvite(inviteHash: Uint8Array): Promise<InviteRow | undefined> {
     const [row] = await this.#reads.findInvite.all<reads.InviteColumns>([inviteHash]);
     return row === undefined ? undefined : reads.inviteRow(inviteHash, row);
+  }
+
+  async listGroups(afterGroupKey: number, rowsMax: number): Promise<readonly GroupListing[]> {
+    const rows = await this.#reads.listGroups.all<reads.GroupListingColumns>([
+      afterGroupKey,
+      rowsMax,
+    ]);
+    return rows.map(reads.groupListing);
+  }
+
+  async listInvites(fromHash: Uint8Array, rowsMax: number): Promise<readonly InviteListing[]> {
+    const rows = await this.#reads.listInvites.all<reads.InviteListingColumns>([fromHash, rowsMax]);
+    return rows.map(reads.inviteListing);
+  }
+
+  async sweep(rowsMax: number): Promise<boolean> {
+    return await sweepDeleted(this.#parts.writer, rowsMax);
   }
 
   async totals(): Promise<StoreTotals> {

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import type { BlobRow, Store } from "../../server/store/contract.ts";
 import { openMemoryStore } from "../../server/store/memory-store.ts";
 import { openSqliteStore } from "../../server/store/sqlite-store.ts";
+import { compareBytes } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { batch, blob, bytes, control, device, group, invite, range } from "./support/rows.ts";
@@ -372,6 +373,122 @@ for (const subject of subjects) {
       await store.commit(batch({ invites: [used] }));
       assert.deepEqual(await store.findInvite(first.inviteHash), used);
       assert.equal(await store.findInvite(bytes(32, 5)), undefined);
+    });
+
+    test("invites are listed by their hashes, from one on, with the group each founded", async (t) => {
+      const store = await subject.open(t);
+      const invites = range(1, 5).map((seed) =>
+        invite(seed, { label: `invite ${seed}`, usedByGroupKey: seed === 2 ? 1 : 0 }),
+      );
+      await store.commit(batch({ groups: [group(1)], invites }));
+      const hashes = invites.map((row) => row.inviteHash).sort(compareBytes);
+      const all = await store.listInvites(new Uint8Array(32), 100);
+      assert.deepEqual(
+        all.map((row) => row.invite.inviteHash),
+        hashes,
+      );
+      const founded = all.filter((row) => row.groupId !== undefined);
+      assert.deepEqual(
+        founded.map((row) => [row.invite.label, row.groupId]),
+        [["invite 2", group(1).groupId]],
+      );
+      const page = await store.listInvites(hashes[2] as Uint8Array, 2);
+      assert.deepEqual(
+        page.map((row) => row.invite.inviteHash),
+        hashes.slice(2, 4),
+      );
+    });
+
+    test("an invite that was taken back says when", async (t) => {
+      const store = await subject.open(t);
+      await store.commit(batch({ invites: [invite(1)] }));
+      const revoked = invite(1, { revokedMs: 1_800_000_000_000 });
+      await store.commit(batch({ invites: [revoked] }));
+      assert.deepEqual(await store.findInvite(revoked.inviteHash), revoked);
+    });
+
+    test("groups are listed by their keys, with label, active devices and the last of them seen", async (t) => {
+      const store = await subject.open(t);
+      await store.commit(
+        batch({
+          groups: [group(1), group(2, { suspended: true, head: 4, bytes: 9 }), group(3)],
+          devices: [
+            device(1, 1, { lastSeenMs: 5 }),
+            device(1, 2, { lastSeenMs: 9, state: "removed" }),
+            device(2, 3, { lastSeenMs: 7 }),
+            device(2, 4, { lastSeenMs: 6, role: "paper" }),
+          ],
+          invites: [invite(1, { label: "home", usedByGroupKey: 2 }), invite(2)],
+        }),
+      );
+      const all = await store.listGroups(0, 100);
+      assert.deepEqual(all, [
+        { group: group(1), label: "", activeDevices: 1, lastSeenMs: 9 },
+        {
+          group: group(2, { suspended: true, head: 4, bytes: 9 }),
+          label: "home",
+          activeDevices: 2,
+          lastSeenMs: 7,
+        },
+        { group: group(3), label: "", activeDevices: 0, lastSeenMs: 0 },
+      ]);
+      assert.deepEqual(
+        (await store.listGroups(1, 1)).map((row) => row.group.groupKey),
+        [2],
+      );
+      assert.deepEqual(await store.listGroups(3, 100), []);
+    });
+
+    test("a deleted group is gone at once, with its devices and its counters, and others stay", async (t) => {
+      const store = await subject.open(t);
+      const rows = (key: number) => ({
+        groups: [group(key, { bytes: 400, blobs: 4, head: 4 })],
+        devices: [device(key, key, { witnessCounter: 1, witness: bytes(9, key) })],
+        blobs: range(1, 4).map((cursor) => blob(key, cursor)),
+        control: [control(key, 1)],
+      });
+      await store.commit(batch(rows(1)));
+      await store.commit(batch({ ...rows(2), invites: [invite(1, { usedByGroupKey: 1 })] }));
+      await store.commit(batch({ groups: rows(1).groups, deletedGroups: [1] }));
+      assert.equal(await store.loadGroup(group(1).groupId), undefined);
+      assert.deepEqual(await store.groupsOfDevice(device(1, 1).deviceId), []);
+      assert.deepEqual(
+        (await store.listGroups(0, 9)).map((row) => row.group.groupKey),
+        [2],
+      );
+      assert.equal((await store.listInvites(new Uint8Array(32), 9))[0]?.groupId, undefined);
+      const { groups, blobs, bytes: counted } = await store.totals();
+      assert.deepEqual({ groups, blobs, counted }, { groups: 1, blobs: 4, counted: 400 });
+      // The same id may be founded again, under another key.
+      await store.commit(batch({ groups: [group(3, { groupId: group(1).groupId })] }));
+      assert.equal((await store.loadGroup(group(1).groupId))?.group.groupKey, 3);
+    });
+
+    test("sweeping gives back what deleted groups hold, piece by piece, and touches no other", async (t) => {
+      const store = await subject.open(t);
+      for (const key of [1, 2]) {
+        await store.commit(
+          batch({
+            groups: [group(key)],
+            blobs: range(1, 200).map((cursor) => blob(key, cursor, { body: bytes(3_000, cursor) })),
+            control: [control(key, 1)],
+          }),
+        );
+      }
+      assert.equal(await store.sweep(50), false);
+      await store.commit(batch({ deletedGroups: [1] }));
+      let pieces = 0;
+      while (await store.sweep(50)) {
+        pieces++;
+        assert.ok(pieces < 100);
+        // Commits go on between the pieces.
+        await store.commit(batch({ blobs: [blob(2, 200 + pieces)] }));
+      }
+      assert.deepEqual(await cursors(store, 1), []);
+      assert.deepEqual(await store.readControl(1, 0, 1 << 20), []);
+      assert.equal((await cursors(store, 2)).length, 200 + pieces);
+      assert.equal((await store.readControl(2, 0, 1 << 20)).length, 1);
+      assert.equal((await store.totals()).reclaimableBytes, 0);
     });
 
     test("totals follow the groups' counters up and down", async (t) => {

@@ -36,7 +36,14 @@ CREATE TABLE groups (
   quota_bytes       INTEGER NOT NULL,
   membership_count  INTEGER NOT NULL,
   membership_head   BLOB NOT NULL,
-  epoch             INTEGER NOT NULL
+  epoch             INTEGER NOT NULL,
+  suspended         INTEGER NOT NULL
+) STRICT;
+
+-- Groups that are gone and whose blobs and control blobs still lie here: a large
+-- group is taken away piece by piece, between commits.
+CREATE TABLE deleted_groups (
+  group_key  INTEGER PRIMARY KEY
 ) STRICT;
 
 CREATE TRIGGER groups_inserted AFTER INSERT ON groups BEGIN
@@ -123,8 +130,11 @@ CREATE TABLE invites (
   quota_bytes        INTEGER NOT NULL,
   expires_age_s      INTEGER NOT NULL,
   created_ms         INTEGER NOT NULL,
-  used_by_group_key  INTEGER NOT NULL
+  used_by_group_key  INTEGER NOT NULL,
+  revoked_ms         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX invites_by_group ON invites (used_by_group_key) WHERE used_by_group_key <> 0;
 
 CREATE TRIGGER invites_inserted AFTER INSERT ON invites BEGIN
   UPDATE relay SET invites_made = invites_made + 1;

@@ -29,6 +29,7 @@ export function group(groupKey: number, changes: Partial<GroupRow> = {}): GroupR
     membershipCount: 1,
     membershipHead: bytes(32, 1_000 + groupKey),
     epoch: 1,
+    suspended: false,
     ...changes,
   };
 }
@@ -97,6 +98,7 @@ export function invite(seed: number, changes: Partial<InviteRow> = {}): InviteRo
     expiresAgeS: 0,
     createdMs: 1_700_000_000_000,
     usedByGroupKey: 0,
+    revokedMs: 0,
     ...changes,
   };
 }
