@@ -2,7 +2,7 @@
 
 export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
-export { MemoryDisk, MemoryStore } from "./memory-store.ts";
+export { MemoryDisk, MemoryStore, type MemoryStoreHooks } from "./memory-store.ts";
 export {
   type KeyOf,
   type StateKey,

@@ -2,12 +2,9 @@
  * The inviting side of a pairing: opens a mailbox, runs the pairing machine over it, asks the person,
  * and sees the addition through. Ten minutes by this device's own timer; three failures burn it.
  */
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import type { Device } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
-import {
-  PairingAdmissionSchema,
-  PairingFrameSchema,
-} from "../gen/syncrelay/sealed/v1/pairing_pb.ts";
+import { PairingAdmissionSchema } from "../gen/syncrelay/sealed/v1/pairing_pb.ts";
 import { type CloseInvite, InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
@@ -31,12 +28,6 @@ export interface InvitingOptions {
   readonly codeCost: CodeCost | undefined;
 }
 
-/** What a frame without a message says: that attempt has failed. */
-const failedFrame = toBinary(
-  PairingFrameSchema,
-  create(PairingFrameSchema, { noise: new Uint8Array(1) }),
-);
-
 /** One open invite. */
 export class Inviting {
   readonly code: string;
@@ -47,7 +38,9 @@ export class Inviting {
   readonly #core: Core;
   readonly #group: Group;
   readonly #options: InvitingOptions;
-  readonly #mailbox: Mailbox;
+  readonly #rendezvousId: Uint8Array;
+  /** One attempt is one life of a mailbox. */
+  #mailbox: Mailbox;
   readonly #linkSecret: Uint8Array;
   readonly #codePsk: Uint8Array;
   readonly #relayKey: Uint8Array;
@@ -79,6 +72,7 @@ export class Inviting {
     this.#linkSecret = secrets.linkSecret;
     this.#codePsk = secrets.codePsk;
     this.code = secrets.code;
+    this.#rendezvousId = secrets.rendezvousId;
     this.#mailbox = new Mailbox("open", secrets.rendezvousId);
     const address = parseRelayAddress(core.device.relayAddress);
     this.#relayKey = address.relayKey;
@@ -143,7 +137,7 @@ export class Inviting {
 
   #newMachine(): InviterPairing {
     return new InviterPairing({
-      rendezvousId: this.#mailbox.rendezvousId,
+      rendezvousId: this.#rendezvousId,
       relayKey: this.#relayKey,
       keys: this.#core.keys,
       linkSecret: this.#linkSecret,
@@ -231,15 +225,31 @@ export class Inviting {
       await this.#finish(InviteCloseReason.BURNT, "three attempts failed");
       return;
     }
-    this.#send(failedFrame);
+    // The joiner learns that the attempt is over; a further one finds the mailbox empty again.
     this.#machine = this.#newMachine();
+    this.#mailbox.end();
+    this.#mailbox = new Mailbox("open", this.#rendezvousId);
+    const { session } = this.#core;
+    if (session === undefined) return;
+    try {
+      await session.request({
+        case: "closeInvite",
+        value: { rendezvousId: this.#rendezvousId, reason: InviteCloseReason.UNSPECIFIED },
+      });
+    } catch (error) {
+      // The joiner has closed it already.
+      if (!(error instanceof SyncError) || error.code !== ErrorCode.INVITE_INVALID) throw error;
+    }
+    await this.begin(session);
   }
 
   #closed(close: CloseInvite): void {
-    if (!equalBytes(close.rendezvousId, this.#mailbox.rendezvousId) || this.#receipted) return;
-    const why =
-      close.reason === InviteCloseReason.EXPIRED ? "it expired" : "the joining device ended it";
-    this.#run(() => this.#finish(undefined, why));
+    if (!equalBytes(close.rendezvousId, this.#rendezvousId) || this.#receipted) return;
+    this.#run(() =>
+      close.reason === InviteCloseReason.EXPIRED
+        ? this.#finish(undefined, "it expired")
+        : this.#failed(),
+    );
   }
 
   /** Over, one way or the other; the relay is told where it does not know. */
@@ -262,7 +272,7 @@ export class Inviting {
     if (reason !== undefined && session !== undefined) {
       await session.request({
         case: "closeInvite",
-        value: { rendezvousId: this.#mailbox.rendezvousId, reason },
+        value: { rendezvousId: this.#rendezvousId, reason },
       });
     }
   }

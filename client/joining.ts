@@ -28,8 +28,6 @@ export interface JoiningOptions {
   /** The link's secret, or the psk of the code. */
   readonly secret: Uint8Array;
   readonly name: string;
-  /** Messages of the other side that an earlier attempt by this process took. */
-  readonly received: number;
   readonly onComparison: ((words: readonly string[]) => void) | undefined;
   /** Keeps the admission on disk. */
   readonly admitted: (admission: PairingAdmission) => Promise<void>;
@@ -41,7 +39,9 @@ export class Joining implements LobbyTask {
   readonly address: RelayAddress;
   readonly #core: Core;
   readonly #options: JoiningOptions;
-  readonly #mailbox: Mailbox;
+  #mailbox: Mailbox;
+  /** Whether the mailbox was there once. */
+  #found = false;
   readonly #machine: JoinerPairing;
   #cancelTimer: () => void;
   #cancelReturn: (() => void) | undefined;
@@ -55,7 +55,7 @@ export class Joining implements LobbyTask {
     this.#core = core;
     this.#options = options;
     this.address = options.address;
-    this.#mailbox = new Mailbox("join", options.rendezvousId, options.received);
+    this.#mailbox = new Mailbox("join", options.rendezvousId);
     this.#machine = new JoinerPairing({
       rendezvousId: options.rendezvousId,
       relayKey: options.address.relayKey,
@@ -66,11 +66,6 @@ export class Joining implements LobbyTask {
       random: core.host.random,
     });
     this.#cancelTimer = core.host.setTimer(inviteMs, () => this.#fail("the invite expired"));
-  }
-
-  /** How many of the other side's messages were taken: where a further attempt goes on. */
-  get received(): number {
-    return this.#mailbox.received;
   }
 
   begin(session: Connection): void {
@@ -107,17 +102,22 @@ export class Joining implements LobbyTask {
 
   async #join(session: Connection): Promise<void> {
     try {
-      await this.#mailbox.begin(session);
+      const { stored } = await this.#mailbox.begin(session);
+      this.#found = true;
+      if (!this.#started && stored > 0) {
+        // An earlier process of this device began an attempt that nobody can finish.
+        await this.#close(session);
+        this.#mailbox = new Mailbox("join", this.#options.rendezvousId);
+        this.#return(session);
+        return;
+      }
     } catch (error) {
       if (!(error instanceof SyncError) || error.code !== ErrorCode.INVITE_INVALID) throw error;
       if (this.#admitted) {
         this.#finish(undefined);
-      } else if (this.#mailbox.opened && this.#returns < returnsMax) {
+      } else if (this.#found && this.#returns < returnsMax) {
         // A restarted relay has forgotten the mailbox; the inviting device opens it again.
-        this.#returns += 1;
-        this.#cancelReturn = this.#core.host.setTimer(returnMs, () =>
-          this.#run(() => this.#join(session)),
-        );
+        this.#return(session);
       } else {
         this.#fail("check the code, or ask for a new one", error);
       }
@@ -129,6 +129,25 @@ export class Joining implements LobbyTask {
     } else if (this.#admitted) {
       this.#awaitClose();
     }
+  }
+
+  /** Looks for the mailbox again in a moment. */
+  #return(session: Connection): void {
+    this.#returns += 1;
+    this.#cancelReturn = this.#core.host.setTimer(returnMs, () =>
+      this.#run(() => this.#join(session)),
+    );
+  }
+
+  /** Ends the attempt for the other side too, which opens the mailbox anew. */
+  async #close(session: Connection): Promise<void> {
+    await session.request({
+      case: "closeInvite",
+      value: {
+        rendezvousId: this.#options.rendezvousId,
+        reason: InviteCloseReason.UNSPECIFIED,
+      },
+    });
   }
 
   async #step(step: PairingStep): Promise<void> {
@@ -145,6 +164,7 @@ export class Joining implements LobbyTask {
         this.#awaitClose();
         return;
       case "failed":
+        if (this.#session !== undefined) await this.#close(this.#session);
         this.#fail("check the code, or ask for a new one", event.error);
         return;
       case "introduced":
@@ -187,6 +207,7 @@ export class Joining implements LobbyTask {
 }
 
 const closeReasons: Readonly<Partial<Record<InviteCloseReason, string>>> = {
+  [InviteCloseReason.UNSPECIFIED]: "check the code, or ask for a new one",
   [InviteCloseReason.CANCELLED]: "the inviting device called it off",
   [InviteCloseReason.EXPIRED]: "the invite expired",
   [InviteCloseReason.BURNT]: "three attempts failed; ask for a new code",

@@ -9,35 +9,26 @@ import type { Connection } from "./connection.ts";
 
 export class Mailbox {
   readonly rendezvousId: Uint8Array;
-  /** How many of the other side's messages were taken. */
-  received: number;
   readonly #side: "open" | "join";
+  /** How many of the other side's messages were taken. */
+  #received = 0;
   readonly #sent: Uint8Array[] = [];
-  /** Messages of an earlier attempt that the mailbox holds; ours are numbered behind them. */
-  #base: number | undefined;
   #session: Connection | undefined;
 
-  constructor(side: "open" | "join", rendezvousId: Uint8Array, received = 0) {
+  constructor(side: "open" | "join", rendezvousId: Uint8Array) {
     this.#side = side;
     this.rendezvousId = rendezvousId;
-    this.received = received;
-  }
-
-  /** Whether the mailbox was reached once. */
-  get opened(): boolean {
-    return this.#base !== undefined;
   }
 
   /** Opens it, or returns to it, and sends what it lacks. */
   async begin(session: Connection): Promise<InviteOpened> {
-    const value = { rendezvousId: this.rendezvousId, received: this.received };
+    const value = { rendezvousId: this.rendezvousId, received: this.#received };
     const answer = await session.request(
       this.#side === "open" ? { case: "openInvite", value } : { case: "joinInvite", value },
     );
     if (answer.case !== "inviteOpened") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-    this.#base ??= answer.value.stored;
     this.#session = session;
-    const has = Math.max(0, answer.value.stored - this.#base);
+    const has = answer.value.stored;
     await Promise.all(this.#sent.slice(has).map((_, i) => this.#post(session, has + i)));
     return answer.value;
   }
@@ -55,8 +46,8 @@ export class Mailbox {
   /** The data of the next message, where it is that; older ones come again after a reconnect. */
   take(message: InviteMessage): Uint8Array | undefined {
     if (!equalBytes(message.rendezvousId, this.rendezvousId)) return undefined;
-    if (message.number !== this.received + 1) return undefined;
-    this.received += 1;
+    if (message.number !== this.#received + 1) return undefined;
+    this.#received += 1;
     return message.data;
   }
 
@@ -65,7 +56,7 @@ export class Mailbox {
       case: "inviteMessage",
       value: {
         rendezvousId: this.rendezvousId,
-        number: (this.#base ?? 0) + index + 1,
+        number: index + 1,
         data: this.#sent[index] as Uint8Array,
       },
     });

@@ -606,6 +606,9 @@ export class Outbox {
       }
       this.#conflicts = 0;
       this.#storedThrough(flight.last, flight.first, cursors);
+      const last = toNumber(cursors.at(-1) ?? 0n);
+      // The own entry stands in the log: until it was read, not everything is.
+      if (this.#core.head === undefined || last > this.#core.head) this.#core.head = last;
       this.#pump();
       return;
     }

@@ -80,8 +80,6 @@ export class SyncClient {
   readonly #acknowledger: Acknowledger;
   readonly #engine: Engine;
   readonly #applied = new Map<string, { readonly cursor: number; readonly madeMs: number }>();
-  /** Messages of the other side taken from mailboxes, by mailbox: an attempt goes on from there. */
-  readonly #mailboxes = new Map<string, number>();
   #statusSoon = false;
   #lastStatus = "";
   #lastSyncMs: number | undefined;
@@ -276,12 +274,10 @@ export class SyncClient {
     }
     options.signal?.throwIfAborted();
     const ticket = await this.#ticket(codeOrLink);
-    const mailbox = idText(ticket.rendezvousId);
     await new Promise<void>((resolve, reject) => {
       const joining: Joining = new Joining(core, {
         ...ticket,
         name: core.device.name,
-        received: this.#mailboxes.get(mailbox) ?? 0,
         onComparison: options.onComparison,
         admitted: (admission) =>
           this.#writeDevice({
@@ -293,7 +289,6 @@ export class SyncClient {
           }),
         finished: (error) => {
           options.signal?.removeEventListener("abort", abort);
-          this.#mailboxes.set(mailbox, joining.received);
           this.#engine.endTask(joining);
           if (error === undefined) resolve();
           else reject(error);

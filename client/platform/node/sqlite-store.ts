@@ -63,35 +63,34 @@ async function prepare(
 ): Promise<void> {
   // Exclusive before anything else touches the file: WAL then needs no shared memory, and a second
   // process cannot come in between.
-  await database.run("PRAGMA locking_mode=EXCLUSIVE");
-  await database.run("PRAGMA busy_timeout=0");
-  await database.run("PRAGMA journal_mode=WAL");
-  await database.run("PRAGMA synchronous=FULL");
-  await database.run("PRAGMA auto_vacuum=INCREMENTAL");
-  await database.run("BEGIN IMMEDIATE");
+  await database.exec("PRAGMA locking_mode=EXCLUSIVE");
+  await database.exec("PRAGMA busy_timeout=0");
+  await database.exec("PRAGMA journal_mode=WAL");
+  await database.exec("PRAGMA synchronous=FULL");
+  await database.exec("BEGIN IMMEDIATE");
   const [row] = await database.all("PRAGMA user_version", []);
   const found = Number(row?.["user_version"]);
   if (found > schemaVersion) {
-    await database.run("ROLLBACK");
+    await database.exec("ROLLBACK");
     throw new StateStoreError(
       "newer",
       `the state in ${folder} was written by a newer version (schema ${found}, this one knows ${schemaVersion}); update this one`,
     );
   }
   for (const name of numberTables) {
-    await database.run(
+    await database.exec(
       `CREATE TABLE IF NOT EXISTS "${name}" (key INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT`,
     );
   }
   for (const name of textTables) {
-    await database.run(
+    await database.exec(
       `CREATE TABLE IF NOT EXISTS "${name}" (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID`,
     );
   }
-  await database.run(`PRAGMA user_version=${schemaVersion}`);
-  await database.run("COMMIT");
+  await database.exec(`PRAGMA user_version=${schemaVersion}`);
+  await database.exec("COMMIT");
   if (options.pagesMax !== undefined) {
-    await database.run(`PRAGMA max_page_count=${options.pagesMax}`);
+    await database.exec(`PRAGMA max_page_count=${options.pagesMax}`);
   }
 }
 
@@ -282,6 +281,16 @@ class Database {
   run(sql: string, parameters: unknown[] = []): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#statement(sql).run(parameters, (error: Error | null) => {
+        if (error === null) resolve();
+        else reject(translate(error, this.#folder));
+      });
+    });
+  }
+
+  /** Runs statements once, to their ends: a pragma that answers would else stay open. */
+  exec(sql: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#database.exec(sql, (error) => {
         if (error === null) resolve();
         else reject(translate(error, this.#folder));
       });
