@@ -181,7 +181,7 @@ test("no question the relay asks, at opening or later, scans a table that grows"
   const questions = Object.entries(reads).flatMap(([name, value]) =>
     typeof value === "string" ? [{ name, sql: value }] : [],
   );
-  assert.equal(questions.length, 9);
+  assert.ok(questions.length >= 9, "the questions were not found");
   await withDatabase(folder, async (connection) => {
     for (const { name, sql } of questions) {
       const plan = await connection.query<{ readonly detail: string }>(`EXPLAIN QUERY PLAN ${sql}`);
