@@ -32,6 +32,8 @@ export interface InboxItem {
 
 interface Page {
   readonly first: number;
+  /** Its entries stand before others that were read earlier. */
+  readonly late: boolean;
   readonly through: number;
   items: readonly InboxItem[];
   opened: boolean;
@@ -108,6 +110,8 @@ export class Inbox {
         first,
         through: Number(page.through),
         opened: false,
+        // What was made good later ends below the page before it.
+        late: Number(page.through) < (this.#pages.at(-1)?.through ?? 0),
         items: page.blobs.map((stored) => ({
           stored,
           seq: decode(() => decodeHeader(stored.blob?.header ?? none)).seq,
@@ -122,6 +126,11 @@ export class Inbox {
     return this.#core.log.position - this.#core.app.acknowledged;
   }
 
+  /** Everything up to here was applied, as of now. */
+  get appliedCursor(): number {
+    return this.#appAt(this.#core.log).applied;
+  }
+
   /** Whether so many wait that reading pauses. */
   get full(): boolean {
     return this.count >= this.#bound;
@@ -129,7 +138,8 @@ export class Inbox {
 
   /** A page is on disk: hands it out. Called with the log place already moved on. */
   add(first: number, items: readonly InboxItem[], through: number): void {
-    if (items.length > 0) this.#pages.push({ first, through, items, opened: true });
+    const late = through < this.#core.log.read;
+    if (items.length > 0) this.#pages.push({ first, through, items, opened: true, late });
     this.#moveApplied();
     this.wake();
   }
@@ -176,11 +186,24 @@ export class Inbox {
    * was stored by an earlier process.
    */
   async page(position: number): Promise<Page | undefined> {
-    const page = this.#pages.find((each) => each.first + each.items.length > position);
+    const page = this.#pages[this.#indexOf(position)];
     if (page === undefined || page.opened) return page;
     page.items = await this.#open(page.items);
     page.opened = true;
     return page;
+  }
+
+  /** The place of the first page that ends at or behind a position. */
+  #indexOf(position: number): number {
+    let low = 0;
+    let high = this.#pages.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const page = this.#pages[middle] as Page;
+      if (page.first + page.items.length <= position) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** The entry of a page at a place, as the app gets it. */
@@ -308,6 +331,9 @@ export class Inbox {
       const item = page.items[Math.max(0, acknowledged + 1 - page.first)];
       // An entry of an earlier log has cursor 0, and holds everything back until it is applied.
       applied = Math.max(0, Number(item?.stored.cursor ?? 0n) - 1);
+      for (const late of this.#pages) {
+        if (late.late) applied = Math.min(applied, Number(late.items[0]?.stored.cursor ?? 1n) - 1);
+      }
     }
     const refused = this.firstRefused();
     if (refused !== undefined) applied = Math.min(applied, refused - 1);

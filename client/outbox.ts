@@ -43,6 +43,8 @@ import type { PushItem, PushReceipt } from "./types.ts";
 const pushesMax = 8;
 /** Bytes of queued blobs kept in memory; what is beyond is read back from disk when its turn comes. */
 const cacheBytesMax = 8 * 1024 * 1024;
+/** Blobs read back at once: each may be as large as the relay allows. */
+const readBackRows = 32;
 /** Between two tries of what a person must mend, in milliseconds. */
 const heldRetryMs = 60_000;
 /** Between two tries of what mends itself, in milliseconds, where the relay gives no advice. */
@@ -539,8 +541,13 @@ export class Outbox {
     const blobs: OwnBlob[] = [];
     let bytes = 0;
     const last = Math.min(this.#core.own.last.seq, this.#nextSeq + batchBlobsMax - 1);
+    let read = new Map<number, OwnBlob>();
     for (let seq = this.#nextSeq; seq <= last; seq++) {
-      const blob = this.#cache.get(seq) ?? (await this.#readBack(seq, last));
+      let blob = this.#cache.get(seq) ?? read.get(seq);
+      if (blob === undefined) {
+        read = await this.#readBack(seq, last);
+        blob = read.get(seq);
+      }
       if (blob === undefined) break;
       const size = sealedBytes(blob);
       if (size > blobBytesMax) {
@@ -555,12 +562,10 @@ export class Outbox {
     return blobs;
   }
 
-  /** A queued blob that is not in memory, and the next ones with it. */
-  async #readBack(from: number, last: number): Promise<OwnBlob | undefined> {
-    const rows = await this.#core.disk.write((tx) => tx.range("own", from, last + 1, 1_000));
-    for (const row of rows) this.#remember(decodeOwn(row.value));
-    const [first] = rows;
-    return first?.key === from ? decodeOwn(first.value) : undefined;
+  /** Queued blobs that are not in memory. */
+  async #readBack(from: number, last: number): Promise<Map<number, OwnBlob>> {
+    const rows = await this.#core.disk.write((tx) => tx.range("own", from, last + 1, readBackRows));
+    return new Map(rows.map((row) => [row.key, decodeOwn(row.value)]));
   }
 
   #launch(session: Connection, blobs: readonly OwnBlob[]): void {
@@ -585,6 +590,8 @@ export class Outbox {
     const id = session.nextId();
     this.#flights.add(flight);
     this.#nextSeq = flight.last + 1;
+    // Where it must be sent again, it is read back.
+    for (const blob of blobs) this.#forget(blob.seq);
     const resume = this.#resume;
     this.#resume = false;
     session.post(id, encodePush(id, sealed, resume), {

@@ -30,8 +30,10 @@ import { type Verdict, verifyWindow } from "./seal/history.ts";
 import type { WitnessClaims } from "./seal/witness.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
-/** What the relay may send before it waits: two windows of verification. */
-const pullWindowBytes = 4 * 1024 * 1024;
+/** What the relay may send before it waits: at most, at least, and for each entry the app lets wait. */
+const pullWindowBytesMax = 4 * 1024 * 1024;
+const pullWindowBytesMin = 64 * 1024;
+const pullWindowBytesPerEntry = 512;
 
 /** A page as it came, in order, dense. */
 interface ReceivedPage {
@@ -74,6 +76,7 @@ export class Reader {
   readonly #inbox: Inbox;
   readonly #refusals: Refusals;
   readonly #hooks: ReaderHooks;
+  readonly #windowBytes: number;
   readonly #links = new LinkMemory();
   #session: Connection | undefined;
   /** The pull up to the head that is under way. */
@@ -89,8 +92,21 @@ export class Reader {
   /** Bounded reads wait for one another and for the pull up to the head. */
   #bounded: Promise<unknown> = Promise.resolve();
   #boundedUnderWay = false;
+  #last: Promise<unknown> = Promise.resolve();
+  /** Whether this session was asked for what is refused. */
+  #repaired = false;
 
-  constructor(core: Core, inbox: Inbox, refusals: Refusals, hooks: ReaderHooks) {
+  constructor(
+    core: Core,
+    inbox: Inbox,
+    refusals: Refusals,
+    entriesBuffered: number,
+    hooks: ReaderHooks,
+  ) {
+    this.#windowBytes = Math.min(
+      pullWindowBytesMax,
+      Math.max(pullWindowBytesMin, entriesBuffered * pullWindowBytesPerEntry),
+    );
     this.#core = core;
     this.#inbox = inbox;
     this.#refusals = refusals;
@@ -121,6 +137,7 @@ export class Reader {
     this.#behind = false;
     this.#pullId = undefined;
     this.#boundedUnderWay = false;
+    this.#repaired = false;
     this.#core.head = toNumber(welcome.head);
     const floor = toNumber(welcome.floor);
     if (floor > this.#received) {
@@ -269,7 +286,7 @@ export class Reader {
       id,
       encodeEnvelope(id, {
         case: "pull",
-        value: { after: BigInt(this.#received), windowBytes: pullWindowBytes },
+        value: { after: BigInt(this.#received), windowBytes: this.#windowBytes },
       }),
       {
         patient: true,
@@ -378,22 +395,43 @@ export class Reader {
       return;
     }
     if (this.#mayLackControl(window)) await this.#hooks.refreshGroup();
-    if (window.session !== this.#session) return;
-    const judged = this.#judge(window);
-    const before = core.log;
     const last = window.blobs.at(-1) as StoredBlob;
+    const judged = await this.#alone(async () => {
+      if (window.session !== this.#session) return undefined;
+      const judgement = this.#judge(window, this.#refusals.holding);
+      await this.#keep(judgement, window.through, {
+        read: window.through,
+        link: linkOf(last, core.groupId),
+      });
+      return judgement;
+    });
+    if (judged === undefined) return;
+    for (const { finding } of judged.refusals) if (finding !== undefined) core.found(finding);
+    for (const finding of judged.claims) core.found(finding);
+    this.#extend(window.bytes);
+    this.#reachedHead();
+  }
+
+  /** Writes what a window came to, and where that leaves the log, in one transaction. */
+  async #keep(
+    judged: Judged,
+    through: number,
+    read: Pick<LogPlace, "read" | "link">,
+  ): Promise<void> {
+    const core = this.#core;
+    const before = core.log;
+    const first = before.position + 1;
     const log: LogPlace = {
       logId: before.logId,
-      read: window.through,
-      link: linkOf(last, core.groupId),
+      read: read.read,
+      link: read.link,
       position: before.position + judged.items.length,
       senders: judged.senders,
     };
     await core.disk.write(
       async (tx) => {
         if (judged.items.length > 0) {
-          const first = before.position + 1;
-          tx.put("inbox", first, encodePage(first, judged.items, window.through));
+          tx.put("inbox", first, encodePage(first, judged.items, through));
         }
         const refused = this.#refusals.write(tx, judged.refusals, judged.explained);
         if (judged.ownRead.length > 0) await this.#hooks.ownRead(tx, judged.ownRead);
@@ -402,20 +440,49 @@ export class Reader {
       (written) => {
         core.log = log;
         written.refused();
-        this.#inbox.add(before.position + 1, judged.items, window.through);
+        this.#inbox.add(first, judged.items, through);
         written.app();
       },
     );
-    for (const { finding } of judged.refusals) if (finding !== undefined) core.found(finding);
-    for (const finding of judged.claims) core.found(finding);
-    this.#extend(window.bytes);
-    this.#reachedHead();
+  }
+
+  /**
+   * Asks once a session for what was refused: where the relay shows it intact now, it is taken, and
+   * what waited behind it.
+   */
+  async #repair(): Promise<void> {
+    const session = this.#session;
+    const [first, last] = [this.#refusals.first, this.#refusals.last];
+    if (session === undefined || first === undefined || last === undefined) return;
+    for await (const blobs of this.again(first - 1, last)) {
+      await this.#alone(async () => {
+        const candidates = blobs.filter(({ cursor }) => this.#refusals.has(cursor));
+        if (session !== this.#session || candidates.length === 0) return;
+        const through = toNumber((candidates.at(-1) as StoredBlob).cursor);
+        const window = { blobs: candidates, own: noOwn, through, bytes: 0, session };
+        const judged = this.#judge(window, new Set());
+        for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
+        // What is still wrong was told when it was found.
+        judged.refusals.length = 0;
+        if (judged.items.length > 0) await this.#keep(judged, through, this.#core.log);
+      });
+    }
+  }
+
+  /** Verifying and keeping go together: nothing else is kept in between. */
+  #alone<T>(run: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(run);
+    this.#last = result.catch(() => undefined);
+    return result;
   }
 
   /** At the head, what is still missing without a reason is withheld. */
   #reachedHead(): void {
     if (this.#queue.length > 0 || this.#pullId !== undefined || this.#behind) return;
     this.#refusals.atHead();
+    if (this.#repaired || this.#refusals.count === 0) return;
+    this.#repaired = true;
+    this.#repair().catch((error: unknown) => this.#failed(error));
   }
 
   /** Whether a window holds what only a newer control chain explains. */
@@ -434,7 +501,7 @@ export class Reader {
   }
 
   /** Verifies a window and opens what is right in it. */
-  #judge(window: ReceivedPage): Judged {
+  #judge(window: ReceivedPage, holding: ReadonlySet<string>): Judged {
     const core = this.#core;
     const chain = core.chain;
     if (chain === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
@@ -442,7 +509,7 @@ export class Reader {
       groupId: core.groupId,
       roster: chain.devices,
       positions: core.log.senders,
-      holding: this.#refusals.holding,
+      holding,
     });
     const judged: Judged = {
       items: [],
@@ -488,6 +555,7 @@ export class Reader {
           break;
         }
         case "known": {
+          if (this.#mendBody(verdict, window, judged)) break;
           const sender = this.#inbox.senderText(verdict.stored.sender);
           const reread = core.known.get(sender)?.seq ?? 0;
           if (verdict.header.seq > reread) {
@@ -510,6 +578,30 @@ export class Reader {
     }
     this.#compareWitnesses(judged, broken);
     return judged;
+  }
+
+  /** A body that was missing is there now, behind the header that was verified then. */
+  #mendBody(
+    verdict: Extract<Verdict, { kind: "known" }>,
+    window: ReceivedPage,
+    judged: Judged,
+  ): boolean {
+    const { stored, header, link } = verdict;
+    const missing = this.#refusals.missingHeader(stored.cursor);
+    if (missing === undefined) return false;
+    const { blob, sender } = stored;
+    if (blob === undefined || blob.body.byteLength === 0 || !equalBytes(blob.header, missing)) {
+      return true;
+    }
+    try {
+      const place = { seq: header.seq, link };
+      const text = this.#inbox.senderText(sender);
+      this.#accept({ kind: "entry", stored, header, place }, text, window, judged);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      // It stays missing.
+    }
+    return true;
   }
 
   /** A verified blob becomes an entry. Throws where its body does not open. */

@@ -58,6 +58,11 @@ export class Refusals {
     return this.#first;
   }
 
+  /** The highest cursor among them. */
+  get last(): number | undefined {
+    return this.#kept.size === 0 ? undefined : Math.max(...this.#kept.keys());
+  }
+
   /** Senders whose later blobs wait. */
   get holding(): ReadonlySet<string> {
     return this.#holding;
@@ -68,9 +73,15 @@ export class Refusals {
     return this.#open.size === 0 ? undefined : this.#open.get(idText(blobId));
   }
 
-  /** All of them, by cursor. */
-  all(): readonly StoredBlob[] {
-    return [...this.#kept].sort(([a], [b]) => a - b).map(([, kept]) => kept.stored);
+  /** Whether a blob that is read again stands in the place of a refused one. */
+  has(cursor: bigint): boolean {
+    return this.#kept.has(Number(cursor));
+  }
+
+  /** The refused header at a cursor whose body alone was missing. */
+  missingHeader(cursor: bigint): Uint8Array | undefined {
+    const kept = this.#kept.get(Number(cursor));
+    return kept?.code === ErrorCode.UNSPECIFIED ? kept.stored.blob?.header : undefined;
   }
 
   /** Keeps some and lets others go. What it returns takes that over once it is on disk. */

@@ -89,9 +89,10 @@ export class SyncClient {
     this.#core = core;
     this.#options = options;
     this.#refusals = new Refusals(core);
-    this.#inbox = new Inbox(core, Math.max(1, options.entriesBuffered ?? 10_000));
+    const buffered = Math.max(1, options.entriesBuffered ?? 10_000);
+    this.#inbox = new Inbox(core, buffered);
     this.#group = new Group(core, { changed: () => this.#membershipChanged() });
-    this.#reader = new Reader(core, this.#inbox, this.#refusals, {
+    this.#reader = new Reader(core, this.#inbox, this.#refusals, buffered, {
       refreshGroup: async () => {
         if (core.session !== undefined) await this.#group.refresh(core.session);
       },
@@ -393,7 +394,7 @@ export class SyncClient {
 
   status(): Status {
     const core = this.#core;
-    const { device, app, log, chain } = core;
+    const { device, log, chain } = core;
     const connection = this.#engine.status;
     const { queued } = this.#outbox;
     const unacknowledged = this.#inbox.count;
@@ -415,7 +416,7 @@ export class SyncClient {
       durableSeq: core.own.durableSeq,
       pushHeld: this.#outbox.held,
       readCursor: log.read,
-      appliedCursor: app.applied,
+      appliedCursor: this.#inbox.appliedCursor,
       head: core.head,
       unacknowledged,
       refused: this.#refusals.count,

@@ -158,6 +158,31 @@ export class FakeRelay {
     for (const group of this.groups.values()) group.logId = this.world.random(16);
   }
 
+  /** Commits a change, answers it, and tells everybody. */
+  change(group: FakeGroup, change: ChangeMembership, answer: () => void = () => undefined): void {
+    group.control.push(change.controlBlob);
+    group.epoch = Number(change.epoch);
+    const members = new Set(change.members.map(({ deviceId }) => idText(deviceId)));
+    for (const member of group.members) if (!members.has(member)) group.removed.add(member);
+    group.members = members;
+    this.groups.set(idText(group.groupId), group);
+    answer();
+    for (const session of this.sessionsOf(group)) {
+      if (!members.has(session.device)) {
+        session.end(new SyncError(ErrorCode.DEVICE_REVOKED));
+        continue;
+      }
+      session.tell({
+        case: "notify",
+        value: {
+          head: BigInt(group.blobs.length),
+          membership: versionOf(group),
+          epoch: BigInt(group.epoch),
+        },
+      });
+    }
+  }
+
   sessionsOf(group: FakeGroup): FakeSession[] {
     return [...this.sessions].filter((session) => session.group === group);
   }
@@ -628,29 +653,12 @@ export class FakeSession implements ServerHandlers {
         }),
       });
     }
-    made.control.push(change.controlBlob);
-    made.epoch = Number(change.epoch);
-    const members = new Set(change.members.map(({ deviceId }) => idText(deviceId)));
-    for (const member of made.members) if (!members.has(member)) made.removed.add(member);
-    made.members = members;
-    relay.groups.set(idText(made.groupId), made);
-    this.#answer(id, {
-      case: "membershipAck",
-      value: { membership: versionOf(made), epoch: BigInt(made.epoch), logId: made.logId },
-    });
-    for (const session of relay.sessionsOf(made)) {
-      if (!members.has(session.device)) session.end(new SyncError(ErrorCode.DEVICE_REVOKED));
-      else {
-        session.tell({
-          case: "notify",
-          value: {
-            head: BigInt(made.blobs.length),
-            membership: versionOf(made),
-            epoch: BigInt(made.epoch),
-          },
-        });
-      }
-    }
+    relay.change(made, change, () =>
+      this.#answer(id, {
+        case: "membershipAck",
+        value: { membership: versionOf(made), epoch: BigInt(made.epoch), logId: made.logId },
+      }),
+    );
   }
 
   #found(change: ChangeMembership): FakeGroup {
