@@ -4,6 +4,7 @@ import { homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { StateStoreError, type StateStoreProblem, type SyncClient } from "../../client/index.ts";
 import { openSyncClient } from "../../client/platform/node/index.ts";
+import { UsageError } from "../../client/usage-error.ts";
 import { nameBytesMax } from "../../wire/limits.ts";
 import { parseRelayAddress, RelayAddressError } from "../../wire/relay-address.ts";
 import { CommandError, ExitCode, usageError } from "../exit-codes.ts";
@@ -71,6 +72,10 @@ export async function withNewDevice<T>(
   const before = await folderState(options.state);
   const client = await openSyncClient(options);
   let keep = before === "used";
+  let wasOnline = false;
+  client.on("status", ({ connection }) => {
+    if (connection.state === "online") wasOnline = true;
+  });
   try {
     const { membership } = client.status();
     if (membership !== "none" && membership !== "founding" && membership !== "admitted") {
@@ -84,8 +89,8 @@ export async function withNewDevice<T>(
     keep = true;
     return result;
   } finally {
-    // A founding or an admission under way is something: the relay or the other device may know of it.
-    keep ||= client.status().membership !== "none";
+    // A founding or an admission that the relay may have heard of is something to go on with.
+    keep ||= wasOnline && client.status().membership !== "none";
     await client.close();
     if (!keep) await restoreFolder(options.state, before);
   }
@@ -151,6 +156,7 @@ const storeFailures: Readonly<
 
 /** The errors of a device's own store, as all programs tell errors. */
 export function explainDeviceError(error: unknown): unknown {
+  if (error instanceof UsageError) return usageError(error.message);
   if (error instanceof PlaceRefused)
     return usageError(error.message, "choose another folder: --out DIR");
   if (!(error instanceof StateStoreError)) return error;

@@ -1,7 +1,7 @@
 /** Founding a group, inviting a device and joining: `init` and `pair`. */
 import { createInterface } from "node:readline/promises";
 import { renderUnicodeCompact } from "uqr";
-import type { JoinerInfo, SyncClient } from "../../client/index.ts";
+import { ErrorCode, type JoinerInfo, type SyncClient, SyncError } from "../../client/index.ts";
 import { looksLikeLink, parsePairingLink } from "../../client/seal/pairing-link.ts";
 import { parseCode } from "../../client/seal/short-code.ts";
 import { fingerprint, groupInviteBytes, parseId } from "../../wire/ids.ts";
@@ -10,7 +10,7 @@ import { usageError } from "../exit-codes.ts";
 import { formatDuration, printable } from "../output.ts";
 import type { Context } from "../program.ts";
 import { deviceName, relayAddressOf, withMember, withNewDevice } from "./device.ts";
-import { whileReachable } from "./waiting.ts";
+import { reached, whileReachable } from "./waiting.ts";
 
 /** `init`: makes the device and founds a group with it. */
 export async function init(
@@ -28,7 +28,11 @@ export async function init(
     );
   }
   await withNewDevice({ state: options.state, relay, name }, async (client) => {
-    const founding = client.createGroup(invite === undefined ? {} : { invite });
+    // One that was interrupted goes on by itself, with the invite it began with.
+    const founding =
+      client.status().membership === "founding"
+        ? foundingEnded(client)
+        : client.createGroup(invite === undefined ? {} : { invite });
     await whileReachable(client, signal, founding);
     output.event(
       "initialised",
@@ -57,6 +61,7 @@ export async function createPairing(
       tellJoiner(context, joiner);
       return options.yes || ask(context, "add this device to the group?");
     };
+    await reached(client, signal);
     const invite = await whileReachable(client, signal, client.invite({ confirm }));
     try {
       const { code, link, expiresAtMs } = invite;
@@ -109,6 +114,24 @@ export async function joinPairing(
     await whileReachable(client, signal, client.join(options.join, { onComparison, signal }));
     output.event("joined", selfOf(client), `joined the group; this device is ${printable(name)}`);
     output.note("next: sync-cli pull --out FOLDER");
+  });
+}
+
+/** Resolves once a founding under way has made a group; rejects where it was refused. */
+function foundingEnded(client: SyncClient): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let refusal: Error | undefined;
+    client.on("error", (error) => {
+      refusal = error;
+    });
+    const consider = (): void => {
+      const { membership } = client.status();
+      if (membership === "member") resolve();
+      if (membership === "none") reject(refusal ?? new SyncError(ErrorCode.INVITE_INVALID));
+    };
+    client.on("status", consider);
+    client.on("membership", consider);
+    consider();
   });
 }
 

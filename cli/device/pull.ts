@@ -9,7 +9,7 @@ import { ReceivingFolder } from "./folder.ts";
 import { type Received, receive } from "./receive.ts";
 import { followDurable, KnownContent, queueChanged, type Sent, tellQueued } from "./send.ts";
 import { collectSources, type Source } from "./sources.ts";
-import { whileReachable } from "./waiting.ts";
+import { reached, whileReachable } from "./waiting.ts";
 
 /** The options of `pull`, parsed. */
 export interface PullCommandOptions {
@@ -38,6 +38,7 @@ export async function pull(context: Context, options: PullCommandOptions): Promi
     const stop = (): void => ending.abort();
     signal.addEventListener("abort", stop, { once: true });
     const received: Received = { entries: 0, bytes: 0, written: 0 };
+    if (options.after !== undefined) await reached(client, signal);
     const entries =
       options.after === undefined
         ? client.entries({ untilCaughtUp: true, signal: ending.signal })
@@ -59,6 +60,7 @@ export async function pull(context: Context, options: PullCommandOptions): Promi
     } finally {
       signal.removeEventListener("abort", stop);
     }
+    await pushQueued(context, client);
     const { entries: number, bytes, written } = received;
     output.event("pulled", {
       entries: number,
@@ -70,6 +72,18 @@ export async function pull(context: Context, options: PullCommandOptions): Promi
     const finding = found();
     if (finding !== undefined) throw finding;
   });
+}
+
+/** What an earlier command left queued goes out while the relay is there anyway. */
+async function pushQueued({ output, signal }: Context, client: SyncClient): Promise<void> {
+  try {
+    await whileReachable(client, signal, client.flush());
+  } catch (error) {
+    if (!(error instanceof SyncError)) throw error;
+    output.warn(
+      `${count(client.status().queued, "entry", "entries")} stay queued: ${failureOf(error).message}`,
+    );
+  }
 }
 
 /** `watch`: takes what comes until it is stopped, and pushes what it is told to. */

@@ -52,6 +52,19 @@ export async function whileReachable<T>(
   }
 }
 
+/** Resolves once the relay is reached; rejects as `whileReachable` does. */
+export function reached(client: SyncClient, signal: AbortSignal): Promise<void> {
+  let off = (): void => undefined;
+  const online = new Promise<void>((resolve) => {
+    const consider = ({ connection }: Status): void => {
+      if (connection.state === "online") resolve();
+    };
+    off = client.on("status", consider);
+    consider(client.status());
+  });
+  return whileReachable(client, signal, online).finally(() => off());
+}
+
 /** Resolves once the first attempt to connect has succeeded or failed; never rejects for that. */
 export function connectionSettled(client: SyncClient, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

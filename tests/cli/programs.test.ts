@@ -1,4 +1,8 @@
-/** Both programs as real processes, with a real relay on a free port. The tests run in order and build on each other. */
+/**
+ * Both programs with a real relay on a free port. The tests run in order and build on each other.
+ * What depends on being a process of its own is one (signals, locks, two devices at once); the other
+ * commands run in this process, since starting one costs a second.
+ */
 import assert from "node:assert/strict";
 import {
   existsSync,
@@ -20,6 +24,7 @@ import { compareFolders, listFiles } from "../../scripts/files.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { fingerprint } from "../../wire/ids.ts";
 import { formatRelayAddress, parseRelayAddress } from "../../wire/relay-address.ts";
+import { type Run, type RunOptions, runDevice, runRelay } from "./world.ts";
 
 const escape = "\u001b";
 
@@ -36,14 +41,19 @@ describe("sync-relay and sync-cli", () => {
     programs.push(program);
     return program;
   };
-  const run = async (words: string, options: ProgramOptions = {}): Promise<Ended> =>
-    start("sync-cli", words.split(" "), { input: "", ...options }).ended;
-  const well = async (words: string, options: ProgramOptions = {}): Promise<Ended> => {
+  const run = (words: string, options: RunOptions = {}): Promise<Run> =>
+    runDevice(words.split(" "), options);
+  const well = async (words: string, options: RunOptions = {}): Promise<Run> => {
     const ended = await run(words, options);
     assert.equal(ended.code, 0, `${words}\n${ended.stdout}${ended.stderr}`);
     return ended;
   };
-  const events = ({ stdout }: Ended): Record<string, unknown>[] =>
+  const spawned = async (words: string): Promise<Ended> => {
+    const ended = await start("sync-cli", words.split(" "), { input: "" }).ended;
+    assert.equal(ended.code, 0, `${words}\n${ended.stdout}${ended.stderr}`);
+    return ended;
+  };
+  const events = ({ stdout }: Pick<Run, "stdout">): Record<string, unknown>[] =>
     stdout
       .trimEnd()
       .split("\n")
@@ -53,6 +63,7 @@ describe("sync-relay and sync-cli", () => {
 
   before(async () => {
     root = mkdtempSync(join(tmpdir(), "sync-cli-programs-"));
+    process.chdir(root);
     relay = serve("--listen", "127.0.0.1:0");
     address = await relay.line((line) => line.startsWith("ws://"));
     const file = (await relay.line((line) => line.startsWith("first invite in "))).slice(16);
@@ -66,6 +77,7 @@ describe("sync-relay and sync-cli", () => {
   });
   after(async () => {
     for (const program of programs) if (program.running) await program.stop("SIGKILL");
+    process.chdir(tmpdir());
     rmSync(root, { recursive: true, force: true });
   });
 
@@ -113,7 +125,7 @@ describe("sync-relay and sync-cli", () => {
 
   test("init founds a group with the relay's invite", async () => {
     const [event] = events(
-      await well(
+      await spawned(
         `init --state laptop --relay ${address} --name canary-laptop --invite ${invite} --json`,
       ),
     );
@@ -149,7 +161,7 @@ describe("sync-relay and sync-cli", () => {
     assert.ok(!existsSync(at("phone")), "the state was not left as it was");
     const typed = String(code).toLowerCase().replaceAll("-", "");
     const joined = events(
-      await well(
+      await spawned(
         `pair --join ${typed} --state phone --relay ${address} --name canary-phone --json`,
       ),
     );
@@ -163,14 +175,14 @@ describe("sync-relay and sync-cli", () => {
     const paired = await creating.event("paired");
     assert.equal(paired["deviceId"], joined[1]?.["deviceId"]);
     assert.equal((await creating.ended).code, 0);
-    const used = await run(`pair --join ${String(code)} --state third --relay ${address} --name t`);
+    const used = await run(`pair --join ${String(link)} --state third --relay ${address} --name t`);
     assert.equal(used.code, 3, used.stderr);
-    assert.match(used.stderr, /^error: the invite is wrong, used, expired or cancelled/);
+    assert.match(used.stderr, /^error: the invite is wrong, used, expired or cancelled$/m);
     assert.ok(!existsSync(at("third")));
   });
 
   test("pushed files arrive as they were, with their paths", async () => {
-    const pushed = await well("push -r --base laptop-files laptop-files --state laptop");
+    const pushed = await spawned("push -r --base laptop-files laptop-files --state laptop");
     assert.match(pushed.stderr, /^pushed 3 entries, \d+ B$/m);
     assert.deepEqual(pushed.stdout.trimEnd().split("\n").toSorted(), [
       "pushed  deep/run.sh",
@@ -178,7 +190,7 @@ describe("sync-relay and sync-cli", () => {
       "pushed  notes.txt",
     ]);
     assert.ok(!`${pushed.stdout}${pushed.stderr}`.includes(escape), "colours in a pipe");
-    const pulled = events(await well("pull --state phone --out phone-files --json"));
+    const pulled = events(await spawned("pull --state phone --out phone-files --json"));
     assert.deepEqual(compareFolders(at("laptop-files"), at("phone-files")), []);
     assert.notEqual(statSync(at("phone-files/deep/run.sh")).mode & 0o100, 0);
     const entry = pulled.find(({ path }) => path === "notes.txt");
@@ -227,14 +239,14 @@ describe("sync-relay and sync-cli", () => {
   });
 
   test("the largest file that fits goes through; one byte more is refused here, with the limit", async () => {
-    const bytes = largestFileBytes("largest");
+    const bytes = largestFileBytes("largest", 0);
     writeFileSync(at("largest"), new Uint8Array(bytes).fill(7));
     await well("push largest --state laptop");
-    writeFileSync(at("larger"), new Uint8Array(bytes + 1).fill(7));
+    writeFileSync(at("toolong"), new Uint8Array(bytes + 1).fill(7));
     writeFileSync(at("small"), "small");
-    const { code, stdout, stderr } = await run("push small larger --state laptop");
+    const { code, stdout, stderr } = await run("push small toolong --state laptop");
     assert.equal(code, 1, stderr);
-    assert.match(stderr, /^error: larger: larger than the limit: at most 1048576 bytes$/m);
+    assert.match(stderr, /^error: toolong: larger than the limit: at most 1048576 bytes$/m);
     assert.equal(stdout, "", "something was pushed all the same");
     const status = events(await well("status --state laptop --json"))[0];
     assert.equal(status?.["queued"], 0);
@@ -286,34 +298,26 @@ describe("sync-relay and sync-cli", () => {
   });
 
   test("a second relay on the same data folder is refused", async () => {
-    const second = start("sync-relay", ["serve", "--data", at("relay"), "--listen", "127.0.0.1:0"]);
-    const { code, stderr } = await second.ended;
-    assert.equal(code, 3, stderr);
-    assert.match(stderr, /^error: another .* uses this data folder\nhint: /m);
+    const second = await runRelay(["serve", "--data", at("relay"), "--listen", "127.0.0.1:0"]);
+    assert.equal(second.code, 4, second.stderr);
+    assert.match(second.stderr, /^error: another relay uses the data folder .*\nhint: /m);
+  });
+
+  test("a relay where somebody listens already is refused", async () => {
+    const { host } = new URL(parseRelayAddress(address).url);
+    const second = await runRelay(["serve", "--data", at("relay-2"), "--listen", host]);
+    assert.equal(second.code, 4, second.stderr);
+    assert.match(second.stderr, /^error: cannot listen on .*\nhint: .*--listen/m);
   });
 
   test("sync-relay address prints the same address without starting", async () => {
     const { url, relayKey } = parseRelayAddress(address);
-    const printed = await start("sync-relay", [
-      "address",
-      "--data",
-      at("relay"),
-      "--listen",
-      new URL(url).host,
-    ]).ended;
+    const data = ["--data", at("relay")];
+    const printed = await runRelay(["address", ...data, "--listen", new URL(url).host]);
     assert.deepEqual([printed.code, printed.stdout], [0, `${address}\n`]);
-    const behindTunnel = await start("sync-relay", [
-      "address",
-      "--data",
-      at("relay"),
-      "--public-url",
-      "wss://sync.example.com/",
-    ]).ended;
-    assert.equal(
-      behindTunnel.stdout,
-      `${formatRelayAddress("wss://sync.example.com/", relayKey)}\n`,
-    );
-    const none = await start("sync-relay", ["address", "--data", at("nothing")]).ended;
+    const tunnel = await runRelay(["address", ...data, "--public-url", "wss://sync.example.com/"]);
+    assert.equal(tunnel.stdout, `${formatRelayAddress("wss://sync.example.com/", relayKey)}\n`);
+    const none = await runRelay(["address", "--data", at("nothing")]);
     assert.equal(none.code, 2, none.stderr);
     assert.match(none.stderr, /^error: this folder holds no relay yet\nhint: .*sync-relay serve/);
     assert.ok(!existsSync(at("nothing")));

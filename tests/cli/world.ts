@@ -16,6 +16,8 @@ export interface Run {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly terminal?: boolean;
+  /** What standard input holds. */
+  readonly input?: string | Uint8Array;
 }
 
 /** Runs a `sync-cli` command in this process. */
@@ -43,7 +45,7 @@ async function run(
     {
       argv,
       env: options.env ?? {},
-      stdin: Readable.from([]),
+      stdin: Readable.from(options.input === undefined ? [] : [Buffer.from(options.input)]),
       stdout: sink("stdout"),
       stderr: sink("stderr"),
       onStop: () => undefined,
