@@ -72,8 +72,12 @@ export function prepareFiles(
   }) as [DemoFiles, DemoFiles];
 }
 
-/** The largest content that a file of this path may have, so that its blob just fits. */
-export function largestFileBytes(path: string, blobBytesMax = blobBytesDefault): number {
+/**
+ * The largest content that a file of this path may have, so that its blob just fits. An entry also
+ * names the other senders whose entries its own device read meanwhile: in a group of two at most one.
+ */
+export function largestFileBytes(path: string, witnessed = 1): number {
+  const blobBytesMax = blobBytesDefault;
   const fits = (bytes: number): boolean => {
     const data = encodeFile({
       path,
@@ -81,10 +85,9 @@ export function largestFileBytes(path: string, blobBytesMax = blobBytesDefault):
       modifiedMs: Date.now(),
       data: new Uint8Array(bytes),
     });
-    // Two devices: an entry witnesses one other at most.
     const sealed = sealedBytesOf(data.byteLength, {
       contentTypeBytes: Buffer.byteLength(fileContentType),
-      witnessed: 1,
+      witnessed,
     });
     return sealed <= blobBytesMax;
   };

@@ -34,6 +34,9 @@ interface Device {
   program: Program | undefined;
 }
 
+/** Ends the demo, wherever it stands. */
+let fail: (error: Error) => void = () => undefined;
+
 const startedMs = performance.now();
 const programs: Program[] = [];
 
@@ -103,6 +106,12 @@ function watch(device: Device, folder: string): Program {
     ],
     { cwd: device.outgoing, log: join(folder, `${device.name}.log`) },
   );
+  // The relay is honest: whatever a device finds wrong with the history is a defect.
+  program.onEvent((event) => {
+    if (["gap", "integrity", "error"].includes(event.event)) {
+      fail(new DemoFailure(`${device.name} told of ${JSON.stringify(event)}`));
+    }
+  });
   device.program = program;
   return program;
 }
@@ -355,14 +364,14 @@ function lastWords(folder: string): string {
 
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "sync-relay-demo-"));
-  let interrupted = (): void => undefined;
   const ending = new Promise<never>((_resolve, reject) => {
-    interrupted = () => reject(new DemoFailure("interrupted"));
-    setTimeout(
-      () => reject(new DemoFailure(`not done after ${longestMs / 1000} s`)),
-      longestMs,
-    ).unref();
+    fail = reject;
   });
+  const interrupted = (): void => fail(new DemoFailure("interrupted"));
+  setTimeout(
+    () => fail(new DemoFailure(`not done after ${longestMs / 1000} s`)),
+    longestMs,
+  ).unref();
   process.on("SIGINT", interrupted);
   process.on("SIGTERM", interrupted);
   try {
