@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import type { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { FindingKind as Findings } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { type DeviceState, DeviceStateSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
-import { SyncError } from "../wire/errors.ts";
+import type { SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { type AppPlace, type Disk, type LogPlace, noChain, noLog, type OwnChain } from "./disk.ts";

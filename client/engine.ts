@@ -239,7 +239,7 @@ export class Engine {
     if (task !== undefined) {
       if (welcome.scope.case !== "lobby") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
       this.#online(connection);
-      task.begin(connection);
+      task.begin(connection, welcome.scope.value);
       return;
     }
     if (welcome.scope.case !== "group") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);

@@ -68,6 +68,8 @@ export class FoundingTask implements LobbyTask {
       return;
     }
     const waitMs = Math.max(error.retryAfterMs, retryMs);
-    this.#cancelRetry = this.#core.host.setTimer(waitMs, () => this.begin(session));
+    this.#cancelRetry = this.#core.host.setTimer(waitMs, () => {
+      this.begin(session);
+    });
   }
 }

@@ -3,8 +3,10 @@
  * mailbox and keeps the admission. After that the device is being admitted, which outlives a restart:
  * it becomes a full member, or stays none.
  */
+
 import type { PairingAdmission } from "../gen/syncrelay/sealed/v1/pairing_pb.ts";
 import { InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
+import type { LobbyWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { inviteMs } from "../wire/limits.ts";
@@ -15,8 +17,11 @@ import type { LobbyTask } from "./lobby.ts";
 import { Mailbox } from "./mailbox.ts";
 import { JoinerPairing, type PairingMeansName, type PairingStep } from "./seal/pairing.ts";
 
-/** How long the end of the mailbox is waited for before the group is tried, in milliseconds. */
-const closeMsMax = 3_000;
+/**
+ * How long the end of the mailbox is waited for before the relay is asked anew, in milliseconds; each
+ * time twice as long.
+ */
+const lookMs = 3_000;
 /** A mailbox that was there and is not: its owner may be on its way back. Milliseconds, and tries. */
 const returnMs = 2_000;
 const returnsMax = 10;
@@ -43,12 +48,13 @@ export class Joining implements LobbyTask {
   /** Whether the mailbox was there once. */
   #found = false;
   readonly #machine: JoinerPairing;
-  #cancelTimer: () => void;
+  readonly #cancelTimer: () => void;
   #cancelReturn: (() => void) | undefined;
   #session: Connection | undefined;
   #started = false;
   #admitted = false;
   #returns = 0;
+  #looks = -1;
   #over = false;
 
   constructor(core: Core, options: JoiningOptions) {
@@ -65,11 +71,16 @@ export class Joining implements LobbyTask {
       secret: options.secret,
       random: core.host.random,
     });
-    this.#cancelTimer = core.host.setTimer(inviteMs, () => this.#fail("the invite expired"));
+    this.#cancelTimer = core.host.setTimer(inviteMs, () => this.#expired());
   }
 
-  begin(session: Connection): void {
+  begin(session: Connection, welcome: LobbyWelcome): void {
     this.#session = session;
+    const { groupId } = this.#core.device;
+    if (this.#admitted && welcome.groups.some((group) => equalBytes(group.groupId, groupId))) {
+      this.#finish(undefined);
+      return;
+    }
     this.#run(() => this.#join(session));
   }
 
@@ -97,7 +108,16 @@ export class Joining implements LobbyTask {
 
   /** Called off by the app. */
   abort(reason: unknown): void {
-    this.#finish(reason);
+    const session = this.#session;
+    if (session?.open !== true || this.#admitted) {
+      this.#finish(reason);
+      return;
+    }
+    // The other side should know; whether it does changes nothing here.
+    this.#close(session).then(
+      () => this.#finish(reason),
+      () => this.#finish(reason),
+    );
   }
 
   async #join(session: Connection): Promise<void> {
@@ -112,10 +132,13 @@ export class Joining implements LobbyTask {
         return;
       }
     } catch (error) {
-      if (!(error instanceof SyncError) || error.code !== ErrorCode.INVITE_INVALID) throw error;
-      if (this.#admitted) {
-        this.#finish(undefined);
-      } else if (this.#found && this.#returns < returnsMax) {
+      if (!(error instanceof SyncError)) throw error;
+      if (error.code === ErrorCode.RATE_LIMITED) {
+        this.#return(session, error.retryAfterMs);
+        return;
+      }
+      if (error.code !== ErrorCode.INVITE_INVALID) throw error;
+      if (this.#admitted || (this.#found && this.#returns < returnsMax)) {
         // A restarted relay has forgotten the mailbox; the inviting device opens it again.
         this.#return(session);
       } else {
@@ -132,9 +155,12 @@ export class Joining implements LobbyTask {
   }
 
   /** Looks for the mailbox again in a moment. */
-  #return(session: Connection): void {
+  #return(session: Connection, advisedMs = 0): void {
     this.#returns += 1;
-    this.#cancelReturn = this.#core.host.setTimer(returnMs, () =>
+    // A relay counts misses: the longer it takes, the less often it is asked.
+    const waitMs = Math.max(advisedMs, returnMs * Math.min(8, this.#returns));
+    this.#cancelReturn?.();
+    this.#cancelReturn = this.#core.host.setTimer(waitMs, () =>
       this.#run(() => this.#join(session)),
     );
   }
@@ -174,10 +200,23 @@ export class Joining implements LobbyTask {
     }
   }
 
-  /** The receipt is in the mailbox, which will end soon; where it does not, the group is tried anyway. */
+  /**
+   * The receipt is in the mailbox, which ends once this device was added. Where nobody says so, a new
+   * session tells: the relay lists the groups that this device is in.
+   */
   #awaitClose(): void {
-    this.#cancelTimer();
-    this.#cancelTimer = this.#core.host.setTimer(closeMsMax, () => this.#finish(undefined));
+    this.#looks += 1;
+    const session = this.#session;
+    this.#cancelReturn?.();
+    this.#cancelReturn = this.#core.host.setTimer(lookMs * 2 ** Math.min(5, this.#looks), () =>
+      session?.close(),
+    );
+  }
+
+  #expired(): void {
+    // From here on the group itself is asked, for as long as it takes.
+    if (this.#admitted) this.#finish(undefined);
+    else this.#fail("the invite expired");
   }
 
   #fail(hint: string, cause?: unknown): void {

@@ -101,8 +101,10 @@ export class Outbox {
   #queueing = false;
   readonly #cache = new Map<number, OwnBlob>();
   #cacheBytes = 0;
+  /** Own blobs that were read, in whose places queued ones stand until these move behind. */
+  readonly #displaced = new Map<number, OwnBlob>();
   readonly #receipts = new Map<number, Receipt>();
-  readonly #flushes = new Set<{ readonly seq: number; readonly done: () => void }>();
+  readonly #flushes = new Set<{ seq: number; readonly done: () => void }>();
   #writtenDurable = 0;
   #closed = false;
   /** Why the queue does not move. */
@@ -184,10 +186,12 @@ export class Outbox {
     return this.#stage.kind === "adopting" || seq > this.#core.own.last.seq;
   }
 
-  /** Own blobs came back that are not kept here: keeps them, where nothing else stands in their place. */
+  /** Own blobs came back that are not kept here: keeps them, in their turn where others stand there. */
   async keepOwn(tx: StateTransaction, own: readonly OwnBlob[]): Promise<void> {
     for (const blob of own) {
-      if ((await tx.get("own", blob.seq)) === undefined) tx.put("own", blob.seq, encodeOwn(blob));
+      const kept = await tx.get("own", blob.seq);
+      if (kept === undefined) tx.put("own", blob.seq, encodeOwn(blob));
+      else if (!equalBytes(decodeOwn(kept).link, blob.link)) this.#displaced.set(blob.seq, blob);
     }
   }
 
@@ -234,7 +238,7 @@ export class Outbox {
   close(): void {
     this.#closed = true;
     this.end();
-    for (const flush of [...this.#flushes]) flush.done();
+    for (const flush of this.#flushes) flush.done();
     for (const receipt of this.#receipts.values()) receipt.lost();
     this.#receipts.clear();
   }
@@ -429,7 +433,9 @@ export class Outbox {
           moved.set(old.seq, blob.seq);
           blobs.push(blob);
         }
-        for (const blob of blobs) tx.put("own", blob.seq, encodeOwn(blob));
+        for (const blob of [...this.#displaced.values(), ...blobs]) {
+          tx.put("own", blob.seq, encodeOwn(blob));
+        }
         const next: OwnChain = { ...own, last, told, durableSeq: place.seq };
         tx.put("chain", "state", encodeChain(next));
         return next;
@@ -437,6 +443,7 @@ export class Outbox {
       (own) => {
         core.own = own;
         this.#writtenDurable = own.durableSeq;
+        this.#displaced.clear();
         this.#cache.clear();
         this.#cacheBytes = 0;
         for (const blob of blobs) this.#remember(blob);
@@ -474,12 +481,7 @@ export class Outbox {
       if (!moved.has(seq) && seq <= through) receipt.stored(0);
       else this.#receipts.set(now, receipt);
     }
-    for (const flush of [...this.#flushes]) {
-      const now = moved.get(flush.seq);
-      if (now === undefined) continue;
-      this.#flushes.delete(flush);
-      this.#flushes.add(Object.assign(flush, { seq: now }));
-    }
+    for (const flush of this.#flushes) flush.seq = moved.get(flush.seq) ?? flush.seq;
   }
 
   // --- sending ----------------------------------------------------------------------------------
@@ -717,7 +719,7 @@ export class Outbox {
 
   #settleFlushes(): void {
     const { durableSeq } = this.#core.own;
-    for (const flush of [...this.#flushes]) if (flush.seq <= durableSeq) flush.done();
+    for (const flush of this.#flushes) if (flush.seq <= durableSeq) flush.done();
   }
 
   /** Rewrites the chain state. */

@@ -147,11 +147,11 @@ export class Refusals {
   }
 }
 
-function keptOf({ stored, code }: { stored: StoredBlob; code: ErrorCode | number }): Kept {
+function keptOf({ stored, code }: { stored: StoredBlob; code: ErrorCode }): Kept {
   return {
     sender: idText(stored.sender),
     blobId: idText(stored.blob?.blobId ?? new Uint8Array(0)),
     stored,
-    code: code as ErrorCode,
+    code,
   };
 }

@@ -83,6 +83,7 @@ export class SyncClient {
   #statusSoon = false;
   #lastStatus = "";
   #lastSyncMs: number | undefined;
+  #entering = false;
   #closed = false;
 
   private constructor(core: Core, options: SyncClientOptions) {
@@ -184,7 +185,10 @@ export class SyncClient {
    * after a failure or a restart, it goes on with the group it began.
    */
   async createGroup(options: { readonly invite?: string } = {}): Promise<void> {
-    this.#checkOpen();
+    await this.#enter(() => this.#createGroup(options));
+  }
+
+  async #createGroup(options: { readonly invite?: string }): Promise<void> {
     const core = this.#core;
     const { membership } = core.device;
     if (membership === DeviceState_Membership.MEMBER) {
@@ -192,9 +196,6 @@ export class SyncClient {
     }
     if (core.device.relayAddress === "") {
       throw new UsageError("a relay address is needed to found a group");
-    }
-    if (this.#engine.task !== undefined) {
-      throw new UsageError("this device is founding or joining a group already");
     }
     const groupInvite = options.invite === undefined ? undefined : parseGroupInvite(options.invite);
     let change = core.device.pendingFounding;
@@ -261,7 +262,17 @@ export class SyncClient {
       readonly signal?: AbortSignal;
     } = {},
   ): Promise<void> {
-    this.#checkOpen();
+    await this.#enter(() => this.#join(codeOrLink, options));
+    await this.#untilMember(options.signal);
+  }
+
+  async #join(
+    codeOrLink: string,
+    options: {
+      readonly onComparison?: (words: readonly string[]) => void;
+      readonly signal?: AbortSignal;
+    },
+  ): Promise<void> {
     const core = this.#core;
     const { membership } = core.device;
     if (
@@ -269,9 +280,6 @@ export class SyncClient {
       membership === DeviceState_Membership.FOUNDING
     ) {
       throw new UsageError("this device is in a group already");
-    }
-    if (this.#engine.task !== undefined) {
-      throw new UsageError("this device is founding or joining a group already");
     }
     options.signal?.throwIfAborted();
     const ticket = await this.#ticket(codeOrLink);
@@ -299,7 +307,20 @@ export class SyncClient {
       options.signal?.addEventListener("abort", abort, { once: true });
       this.#engine.beginTask(joining);
     });
-    await this.#untilMember(options.signal);
+  }
+
+  /** Founding and joining: one at a time. */
+  async #enter(run: () => Promise<void>): Promise<void> {
+    this.#checkOpen();
+    if (this.#entering || this.#engine.task !== undefined) {
+      throw new UsageError("this device is founding or joining a group already");
+    }
+    this.#entering = true;
+    try {
+      await run();
+    } finally {
+      this.#entering = false;
+    }
   }
 
   /** Queues an entry. Resolves when it is safe on this device, online or not. */
@@ -667,8 +688,8 @@ export class SyncClient {
 /** For comparing: errors by what they say, and 64-bit numbers as text. */
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === "bigint") return String(value);
-  if (value instanceof Error)
-    return `${value.name} ${value.message} ${"code" in value ? value.code : ""}`;
+  if (value instanceof SyncError) return `${value.codeName} ${value.hint ?? ""}`;
+  if (value instanceof Error) return `${value.name} ${value.message}`;
   return value;
 }
 

@@ -1,14 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { UsageError } from "../../client/index.ts";
-import { rotate } from "../../client/seal/changes.ts";
-import { deriveDeviceKeys } from "../../client/seal/keys.ts";
-import { readChain } from "../../client/seal/membership.ts";
-import { RotationReason } from "../../gen/syncrelay/sealed/v1/membership_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { Device, founder, member } from "./support/devices.ts";
 import { FakeRelay } from "./support/fake-relay.ts";
+import { rotateBy } from "./support/rotate.ts";
 import { World } from "./support/world.ts";
 
 const byCode = (code: ErrorCode) => (error: unknown) =>
@@ -297,17 +294,3 @@ describe("outbox", () => {
     assert.equal(relay.group.blobs.length, 40);
   });
 });
-
-/** A rotation by a device, straight at the relay: as if its own session had asked for it. */
-export function rotateBy(device: Device, relay: FakeRelay): void {
-  const seed = device.disk.table("device").get("seed") as Uint8Array;
-  const keys = deriveDeviceKeys(seed);
-  const { group, world } = relay;
-  const chain = readChain(group.control, { groupId: group.groupId, keys });
-  const change = rotate(chain, RotationReason.BY_HAND, {
-    keys,
-    random: (length) => world.random(length),
-    nowMs: world.epochMs,
-  });
-  relay.change(group, change);
-}

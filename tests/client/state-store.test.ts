@@ -291,11 +291,10 @@ describe("state store: memory that crashes", () => {
       });
       await store.transaction((tx) => tx.put("log", "state", bytes(1)));
       let heard = false;
-      store
-        .transaction((tx) => tx.put("log", "state", bytes(2)))
-        .finally(() => {
-          heard = true;
-        });
+      const hear = (): void => {
+        heard = true;
+      };
+      store.transaction((tx) => tx.put("log", "state", bytes(2))).then(hear, hear);
       await new Promise((resolve) => setImmediate(resolve));
       assert.equal(heard, false);
       const again = new MemoryStore(disk);

@@ -132,7 +132,7 @@ export class FakeRelay {
   stop(): void {
     this.world.listeners.delete(parseRelayAddress(this.address).url);
     this.mailboxes.clear();
-    for (const session of [...this.sessions]) session.socket.close(1006);
+    for (const session of this.sessions) session.socket.close(1006);
     this.sessions.clear();
   }
 

@@ -177,7 +177,7 @@ export class World {
 
   /** Cuts every connection there is. */
   cutAll(): void {
-    for (const wire of [...this.wires]) wire.cut();
+    for (const wire of this.wires) wire.cut();
   }
 
   /** Lets everything run that needs no time. */
