@@ -27,12 +27,17 @@ const sharedAddressFactor = 20;
 const addressesMax = 10_000;
 
 export class Admission {
-  readonly #limits: RelayLimits;
+  #limits: RelayLimits;
   readonly #addresses = new Map<string, AddressRecord>();
   #handshakes = 0;
   #sessions = 0;
 
   constructor(limits: RelayLimits) {
+    this.#limits = limits;
+  }
+
+  /** Takes new bounds over; whoever is inside stays. */
+  takeLimits(limits: RelayLimits): void {
     this.#limits = limits;
   }
 

@@ -78,16 +78,21 @@ export interface DeviceJob {
   readonly bytes: number;
 }
 
-/** Keeps an invite. */
-export interface InviteJob {
-  readonly kind: "invite";
-  readonly owner: JobOwner<InviteJob, undefined>;
+/**
+ * What an operator asks. It is planned among the others, so that it meets what
+ * stands before it in the same commit. Comes to what `plan` returned.
+ */
+export interface OperatorJob {
+  readonly kind: "operator";
+  readonly owner: JobOwner<OperatorJob, { readonly result: unknown }>;
   readonly requestId: number;
-  readonly invite: InviteRow;
+  /** The invite it is about, looked up before; undefined where it is about none. */
+  readonly inviteHash: Uint8Array | undefined;
+  readonly plan: (draft: Draft, invite: InviteRow | undefined) => unknown;
   readonly bytes: number;
 }
 
-export type Job = PushJob | ChangeJob | FoundingJob | DeviceJob | InviteJob;
+export type Job = PushJob | ChangeJob | FoundingJob | DeviceJob | OperatorJob;
 
 /** What the committer needs of the relay. */
 export interface CommitterOptions {
@@ -115,6 +120,10 @@ export interface CommitterOptions {
 export interface FinishedCommit {
   readonly draft: Draft;
   readonly changes: readonly FinishedChange[];
+  /** How many jobs shared it. */
+  readonly jobs: number;
+  /** From the first look at the disk until everything was on it, in milliseconds. */
+  readonly durationMs: number;
   /** Tells every job of the commit what it came to. */
   settle(): void;
 }
@@ -126,7 +135,12 @@ export interface FinishedChange {
 }
 
 /** What a job of any kind comes to. */
-type JobOutcome = readonly number[] | ChangeOutcome | SyncError | boolean | undefined;
+type JobOutcome =
+  | readonly number[]
+  | ChangeOutcome
+  | SyncError
+  | boolean
+  | { readonly result: unknown };
 
 interface Settlement {
   readonly job: Job;
@@ -137,7 +151,7 @@ interface Settlement {
 interface Lookups {
   readonly places: ReadonlyMap<PushJob, readonly SenderPlace[]>;
   readonly control: ReadonlyMap<ChangeJob | FoundingJob, ControlRow | undefined>;
-  readonly invites: ReadonlyMap<FoundingJob, InviteRow | undefined>;
+  readonly invites: ReadonlyMap<FoundingJob | OperatorJob, InviteRow | undefined>;
   readonly groups: ReadonlyMap<FoundingJob, GroupEntry | undefined>;
 }
 
@@ -245,6 +259,7 @@ export class Committer {
     const draft = new Draft(this.#storeBytes);
     const changes: FinishedChange[] = [];
     const settlements: Settlement[] = [];
+    const startedMs = this.#options.monotonicMs();
     try {
       const lookups = await this.#lookUp(jobs);
       for (const job of jobs) {
@@ -259,7 +274,13 @@ export class Committer {
     }
     draft.apply();
     this.#storeBytes = draft.storeBytes;
-    this.#options.onCommit({ draft, changes, settle: () => settle(settlements) });
+    this.#options.onCommit({
+      draft,
+      changes,
+      jobs: jobs.length,
+      durationMs: this.#options.monotonicMs() - startedMs,
+      settle: () => settle(settlements),
+    });
   }
 
   /** Reads what the plan will ask for. Most commits need nothing. */
@@ -267,7 +288,7 @@ export class Committer {
     const { store } = this.#options;
     const places = new Map<PushJob, readonly SenderPlace[]>();
     const control = new Map<ChangeJob | FoundingJob, ControlRow | undefined>();
-    const invites = new Map<FoundingJob, InviteRow | undefined>();
+    const invites = new Map<FoundingJob | OperatorJob, InviteRow | undefined>();
     const groups = new Map<FoundingJob, GroupEntry | undefined>();
     const reads: Promise<unknown>[] = [];
     for (const job of jobs) {
@@ -286,8 +307,8 @@ export class Committer {
             .controlByHead(job.group.row.groupKey, job.change.head)
             .then((found) => control.set(job, found)),
         );
-      } else if (job.kind === "found") {
-        reads.push(this.#lookUpFounding(job, control, groups));
+      } else if (job.kind === "found" || job.kind === "operator") {
+        if (job.kind === "found") reads.push(this.#lookUpFounding(job, control, groups));
         if (job.inviteHash !== undefined) {
           reads.push(store.findInvite(job.inviteHash).then((found) => invites.set(job, found)));
         }
@@ -311,6 +332,7 @@ export class Committer {
   #plan(draft: Draft, job: Job, lookups: Lookups, changes: FinishedChange[]): JobOutcome {
     switch (job.kind) {
       case "push":
+        if (draft.gone(job.group)) return new SyncError(ErrorCode.NOT_A_MEMBER);
         return planPush(
           draft,
           job.group,
@@ -320,6 +342,7 @@ export class Committer {
           this.#bounds(),
         );
       case "change": {
+        if (draft.gone(job.group)) return new SyncError(ErrorCode.NOT_A_MEMBER);
         const repeated = repeatedChange(draft, job.group, job.change, lookups.control.get(job));
         if (repeated !== undefined) return repeated;
         const outcome = planChange(
@@ -336,6 +359,7 @@ export class Committer {
       case "found":
         return this.#planFounding(draft, job, lookups);
       case "device": {
+        if (draft.deviceGone(job.device)) return false;
         const row = draft.device(job.device);
         // The newest witness stays; an older one comes from a device that lost state.
         const newer = job.counter > row.witnessCounter;
@@ -347,10 +371,15 @@ export class Committer {
         }
         return newer;
       }
-      case "invite":
-        draft.setInvite(job.invite);
-        return undefined;
+      case "operator":
+        return { result: job.plan(draft, this.#invite(draft, job, lookups)) };
     }
+  }
+
+  /** An invite as it stands before this job. */
+  #invite(draft: Draft, job: FoundingJob | OperatorJob, lookups: Lookups): InviteRow | undefined {
+    if (job.inviteHash === undefined) return undefined;
+    return draft.invite(job.inviteHash) ?? lookups.invites.get(job);
   }
 
   #planFounding(draft: Draft, job: FoundingJob, lookups: Lookups): ChangeOutcome | SyncError {
@@ -363,8 +392,8 @@ export class Committer {
         new SyncError(ErrorCode.INVITE_INVALID)
       );
     }
-    const invite = lookups.invites.get(job);
-    const refusal = this.#foundingRefusal(draft, job, invite);
+    const invite = this.#invite(draft, job, lookups);
+    const refusal = this.#foundingRefusal(job, invite);
     if (refusal !== undefined) return refusal;
     const groupKey = this.#nextGroupKey++;
     const outcome = planFounding(
@@ -386,11 +415,7 @@ export class Committer {
     return outcome;
   }
 
-  #foundingRefusal(
-    draft: Draft,
-    job: FoundingJob,
-    invite: InviteRow | undefined,
-  ): SyncError | undefined {
+  #foundingRefusal(job: FoundingJob, invite: InviteRow | undefined): SyncError | undefined {
     const { founding } = this.#options;
     if (founding === "closed") return new SyncError(ErrorCode.REGISTRATION_CLOSED);
     if (job.inviteHash === undefined) {
@@ -399,7 +424,7 @@ export class Committer {
     const holds =
       invite !== undefined &&
       invite.usedByGroupKey === 0 &&
-      !draft.inviteUsed(job.inviteHash) &&
+      invite.revokedMs === 0 &&
       (invite.expiresAgeS === 0 || invite.expiresAgeS > this.#options.ageS());
     return holds ? undefined : new SyncError(ErrorCode.INVITE_INVALID);
   }

@@ -12,6 +12,7 @@ import {
   MembershipDetailSchema,
   MembershipVersionSchema,
   QuotaSchema,
+  RevocationSchema,
   SenderPositionSchema,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
@@ -25,6 +26,7 @@ import type {
   ControlRow,
   DeviceRole,
   DeviceRow,
+  DeviceState,
   GroupRow,
   InviteRow,
   SenderPlace,
@@ -128,6 +130,7 @@ export class Draft {
   readonly #blobs: BlobRow[] = [];
   readonly #control: ControlRow[] = [];
   readonly #invites: InviteRow[] = [];
+  readonly #deleted = new Set<GroupEntry>();
   #storeBytes: number;
 
   constructor(storeBytes: number) {
@@ -139,7 +142,8 @@ export class Draft {
       this.#groups.size === 0 &&
       this.#devices.size === 0 &&
       this.#founded.length === 0 &&
-      this.#invites.length === 0
+      this.#invites.length === 0 &&
+      this.#deleted.size === 0
     );
   }
 
@@ -224,11 +228,30 @@ export class Draft {
     this.#invites.push(row);
   }
 
-  /** Whether an invite was used up earlier in this commit. */
-  inviteUsed(inviteHash: Uint8Array): boolean {
-    return this.#invites.some(
-      (row) => row.usedByGroupKey !== 0 && equalBytes(row.inviteHash, inviteHash),
-    );
+  /** An invite as this commit leaves it so far; undefined where it does not touch it. */
+  invite(inviteHash: Uint8Array): InviteRow | undefined {
+    return this.#invites.findLast((row) => equalBytes(row.inviteHash, inviteHash));
+  }
+
+  /** Takes a group away, with whatever this commit wrote of it before. */
+  deleteGroup(entry: GroupEntry): void {
+    this.#storeBytes -= this.group(entry).bytes;
+    this.#groups.delete(entry);
+    this.#deleted.add(entry);
+  }
+
+  /** Whether a group was deleted, by this commit or one before. */
+  gone(entry: GroupEntry): boolean {
+    return entry.gone || this.#deleted.has(entry);
+  }
+
+  /** Whether a device's group was deleted, by this commit or one before. */
+  deviceGone(entry: DeviceEntry): boolean {
+    if (entry.gone) return true;
+    for (const group of this.#deleted) {
+      if (group.devicesByKey.get(entry.row.deviceKey) === entry) return true;
+    }
+    return false;
   }
 
   /** The place of a sender's blob that stands in this commit. */
@@ -255,7 +278,11 @@ export class Draft {
       devices: [...this.#devices.values(), ...[...this.#newDevices.values()].flat()],
       blobs: this.#blobs,
       control: this.#control,
-      invites: this.#invites,
+      // The newest of each: a row is written once.
+      invites: this.#invites.filter((row) => this.invite(row.inviteHash) === row),
+      ...(this.#deleted.size === 0
+        ? {}
+        : { deletedGroups: [...this.#deleted].map((entry) => entry.row.groupKey) }),
       ageS,
     };
   }
@@ -268,6 +295,10 @@ export class Draft {
       entry.soft = entry.applied !== row.applied;
     }
     for (const [group, rows] of this.#newDevices) for (const row of rows) group.put(row);
+    for (const entry of this.#deleted) {
+      entry.gone = true;
+      for (const device of entry.devices.values()) device.gone = true;
+    }
   }
 }
 
@@ -295,6 +326,16 @@ function chainError(code: ErrorCode, device: DeviceRow): SyncError {
 function membershipError(code: ErrorCode, group: GroupRow): SyncError {
   return new SyncError(code, {
     detail: { case: "membership", value: membershipDetail(group) },
+  });
+}
+
+/** Why a device is served no more: a member removed it, or an operator refuses it. */
+export function revokedError(state: DeviceState | undefined): SyncError {
+  return new SyncError(ErrorCode.DEVICE_REVOKED, {
+    detail: {
+      case: "revocation",
+      value: create(RevocationSchema, { byOperator: state === "refused" }),
+    },
   });
 }
 
@@ -341,9 +382,9 @@ export function planPush(
 
   // The relay serves a session's device only while it is active; a removal in
   // this same commit, before this push, is seen here.
-  if (deviceRow.state !== "active") return new SyncError(ErrorCode.DEVICE_REVOKED);
+  if (deviceRow.state !== "active") return revokedError(deviceRow.state);
   // A recovery phrase adds a device and writes nothing else.
-  if (deviceRow.role === "paper") return new SyncError(ErrorCode.READ_ONLY);
+  if (deviceRow.role === "paper" || groupRow.suspended) return new SyncError(ErrorCode.READ_ONLY);
   const first = fresh[0] as PushBlob;
   const resumes = push.resume && first.seq > deviceRow.lastSeq + 1;
   if (first.seq !== deviceRow.lastSeq + 1 && !resumes) {
@@ -472,7 +513,9 @@ export function planChange(
   bounds: PlanBounds,
 ): ChangeOutcome | SyncError {
   const groupRow = draft.group(group);
-  if (draft.device(device).state !== "active") return new SyncError(ErrorCode.DEVICE_REVOKED);
+  const { state } = draft.device(device);
+  if (state !== "active") return revokedError(state);
+  if (groupRow.suspended) return new SyncError(ErrorCode.READ_ONLY);
   if (
     request.expectedCount !== groupRow.membershipCount ||
     !equalBytes(request.expectedHead, groupRow.membershipHead) ||
@@ -493,7 +536,7 @@ export function planChange(
   if (membersError !== undefined) return membersError;
 
   const stays = new Map(request.members.map((member) => [idText(member.deviceId), member]));
-  const removed = [...roster].filter(([text, row]) => row.state === "active" && !stays.has(text));
+  const removed = [...roster].filter(([text, row]) => row.state !== "removed" && !stays.has(text));
   if (removed.length > 0 && !opensEpoch) return new SyncError(ErrorCode.ENVELOPE_INVALID);
   const claims = new Map(request.closings.map((claim) => [idText(claim.deviceId), claim]));
   for (const [text, row] of removed) {

@@ -17,6 +17,8 @@ export class DeviceEntry {
   soft = false;
   /** A remover must see more of this device first; until then nothing is taken from it. */
   heldUntilMs = 0;
+  /** Its group was deleted: nothing is written about it any more. */
+  gone = false;
 
   constructor(row: DeviceRow) {
     this.row = row;
@@ -30,6 +32,8 @@ export class GroupEntry {
   /** As on disk. */
   row: GroupRow;
   readonly idText: string;
+  /** It was deleted: what still waits for a commit finds it gone. */
+  gone = false;
   /** By the text of their ids, removed ones too. */
   readonly devices = new Map<string, DeviceEntry>();
   /** By their keys. */

@@ -135,7 +135,8 @@ async function openFirstInvite(
   const kept = await readFirstInvite(folder);
   if (kept !== undefined) {
     const row = await store.findInvite(blake2b256(kept.invite));
-    if (row !== undefined && row.usedByGroupKey === 0 && row.revokedMs === 0) return { code: kept.code, file: kept.file };
+    if (row !== undefined && row.usedByGroupKey === 0 && row.revokedMs === 0)
+      return { code: kept.code, file: kept.file };
     await forgetFirstInvite(folder);
   }
   if (!store.opened.fresh || relay.options.founding !== "invite") return undefined;

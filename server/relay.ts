@@ -15,6 +15,8 @@ import { idText } from "../wire/ids.ts";
 import { Committer, type FinishedCommit, type Job } from "./committer.ts";
 import { type Counters, newCounters } from "./counters.ts";
 import { CommitFanOut, rowsByGroup } from "./fan-out.ts";
+import { Figures } from "./figures.ts";
+import { type Draft, revokedError } from "./group-log.ts";
 import { type DeviceEntry, GroupEntry } from "./group-state.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
@@ -37,14 +39,17 @@ const forgetMs = 30_000;
 const queuedBytesMax = 64 * 1024 * 1024;
 /** How long a session without a group may last, in milliseconds: longer than any pairing. */
 const lobbyMsMax = 900_000;
+/** Rows of deleted groups that are taken away each second: commits wait for them only briefly. */
+const sweepRows = 2_000;
 /** What a device job without a witness holds on to, in bytes. */
 const softJobBytes = 1_024;
 
 export class Relay implements SessionHost {
-  readonly options: RelayOptions;
   readonly store: Store;
   readonly world: RelayWorld;
   readonly counters: Counters = newCounters();
+  readonly figures = new Figures();
+  #options: RelayOptions;
   readonly mailboxes = new Mailboxes<SessionDriver>();
   readonly #committer: Committer;
   readonly #groups = new Map<string, LiveGroup>();
@@ -57,20 +62,32 @@ export class Relay implements SessionHost {
   #softWrittenMs: number;
   #forgottenMs: number;
   #draining = false;
+  #storeFailure: SyncError | undefined;
+  #sweeping = false;
+  /** What deleted groups held may still lie on disk: also from before this start. */
+  #sweepNeeded = true;
 
   constructor(options: RelayOptions, store: Store, world: RelayWorld) {
-    this.options = options;
+    this.#options = options;
     this.store = store;
     this.world = world;
     this.#startedMs = world.monotonicMs();
     this.#softWrittenMs = this.#startedMs;
     this.#forgottenMs = this.#startedMs;
+    // Read at each commit: an operator may change them while the relay runs.
+    const current = (): RelayOptions => this.#options;
     this.#committer = new Committer(
       {
         store,
-        founding: options.founding,
-        groupBytesMax: options.limits.groupBytesMax,
-        storeBytesMax: options.limits.storeBytesMax,
+        get founding() {
+          return current().founding;
+        },
+        get groupBytesMax() {
+          return current().limits.groupBytesMax;
+        },
+        get storeBytesMax() {
+          return current().limits.storeBytesMax;
+        },
         nowMs: world.nowMs,
         monotonicMs: world.monotonicMs,
         ageS: () => this.ageS(),
@@ -78,6 +95,7 @@ export class Relay implements SessionHost {
         onCommit: (commit) => this.#onCommit(commit),
         onFailure: (error) => {
           this.counters.commitsFailed += 1;
+          this.#storeFailure = error;
           world.onStoreFailure(error);
           this.#resumePaused();
         },
@@ -89,6 +107,34 @@ export class Relay implements SessionHost {
   /** The relay's age in seconds: what TTLs and expiries count by, never a clock. */
   ageS(): number {
     return this.store.opened.ageS + Math.floor((this.world.monotonicMs() - this.#startedMs) / 1000);
+  }
+
+  get options(): RelayOptions {
+    return this.#options;
+  }
+
+  /**
+   * Takes new bounds over. A session keeps the sizes it was welcomed with;
+   * everything else holds at once.
+   */
+  reconfigure(options: RelayOptions): void {
+    this.#options = options;
+    for (const session of this.#sessions) session.takeLimits(options.limits);
+  }
+
+  /** Why the last commit failed; undefined where it did not. */
+  get storeFailure(): SyncError | undefined {
+    return this.#storeFailure;
+  }
+
+  /** Every session there is. */
+  get sessions(): Iterable<SessionDriver> {
+    return this.#sessions;
+  }
+
+  /** Sessions without a group. */
+  get lobbyCount(): number {
+    return this.#lobbies.size;
   }
 
   get sessionCount(): number {
@@ -112,6 +158,11 @@ export class Relay implements SessionHost {
   /** Bytes of requests that wait for a commit. */
   get queuedBytes(): number {
     return this.#committer.queuedBytes;
+  }
+
+  /** Requests that wait for a commit. */
+  get queuedJobs(): number {
+    return this.#committer.queuedJobs;
   }
 
   /** A handshake finished: a session begins. */
@@ -214,32 +265,75 @@ export class Relay implements SessionHost {
 
   /** Keeps a group invite. */
   addInvite(invite: InviteRow): Promise<void> {
+    return this.operate((draft) => draft.setInvite(invite));
+  }
+
+  /**
+   * Carries out what an operator asks, in the next commit. `committed` runs when
+   * it is on disk, before anything of that commit reaches a session. Rejects with
+   * a `SyncError` where the store fails.
+   */
+  operate<Result>(
+    plan: (draft: Draft, invite: InviteRow | undefined) => Result,
+    committed?: (result: Result) => void,
+    inviteHash?: Uint8Array,
+  ): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#committer.submit({
-        kind: "invite",
+        kind: "operator",
         requestId: 0,
-        invite,
+        inviteHash,
+        plan,
         bytes: softJobBytes,
         owner: {
           settled: (_, outcome) => {
-            if (outcome instanceof SyncError) reject(outcome);
-            else resolve();
+            if (outcome instanceof SyncError) {
+              reject(outcome);
+              return;
+            }
+            // What `plan` returned, and nothing else, comes back here.
+            const result = outcome.result as Result;
+            committed?.(result);
+            resolve(result);
           },
         },
       });
     });
   }
 
+  /** The group of that id, where it is in memory. */
+  liveGroup(groupIdText: string): LiveGroup | undefined {
+    return this.#groups.get(groupIdText);
+  }
+
+  /** A group was deleted: it is no longer known, and its sessions end. */
+  dropGroup(live: LiveGroup): void {
+    this.#groups.delete(live.entry.idText);
+    this.#sweepNeeded = true;
+    for (const session of live.sessions) session.end(new SyncError(ErrorCode.NOT_A_MEMBER));
+  }
+
+  /** Asks a group's sessions to come back, spread over a second: something they were told is different now. */
+  recall(live: LiveGroup): void {
+    for (const session of live.sessions) {
+      session.end(drainingError(spread(this.world.random(4), 1_000)));
+    }
+  }
+
   #onCommit(commit: FinishedCommit): void {
     this.counters.commits += 1;
     this.counters.blobsStored += commit.draft.blobs.length;
+    this.figures.commitBlobs.observe(commit.draft.blobs.length);
+    this.figures.commitJobs.observe(commit.jobs);
+    this.figures.commitMs.observe(commit.durationMs);
+    this.#storeFailure = undefined;
     commit.settle();
     for (const { group, outcome } of commit.changes) {
       const live = this.#groups.get(group.idText);
       if (live === undefined) continue;
       for (const session of live.sessions) {
         if (session.device?.row.state !== "active") {
-          session.end(new SyncError(ErrorCode.DEVICE_REVOKED));
+          session.end(revokedError(session.device?.row.state));
           continue;
         }
         session.step({
@@ -297,10 +391,29 @@ export class Relay implements SessionHost {
       this.#softWrittenMs = nowMs;
       this.#writeSoft();
     }
+    if (this.#sweepNeeded && !this.#sweeping) this.#sweep();
     if (nowMs - this.#forgottenMs >= forgetMs && this.#committer.quiet) {
       this.#forgottenMs = nowMs;
       this.#forget();
     }
+  }
+
+  /** Gives back a piece of what deleted groups hold on disk. */
+  #sweep(): void {
+    this.#sweeping = true;
+    this.store
+      .sweep(sweepRows)
+      .then((more) => {
+        this.#sweepNeeded = more;
+      })
+      .catch((error: unknown) => {
+        // A disk that fails now is asked again; anything else is a defect.
+        if (!(error instanceof SyncError)) throw error;
+        this.world.onStoreFailure(error);
+      })
+      .finally(() => {
+        this.#sweeping = false;
+      });
   }
 
   /** Writes the rows of devices that have acknowledged since they were last written. */

@@ -23,10 +23,11 @@ import { pageBytesMax, windowBlobsMax } from "../wire/limits.ts";
 import type { ChangeJob, FoundingJob, Job, JobOwner, PushJob } from "./committer.ts";
 import type { Counters } from "./counters.ts";
 import { encodeRow } from "./fan-out.ts";
-import type { ChangeOutcome, PushRequest } from "./group-log.ts";
+import type { Figures } from "./figures.ts";
+import { type ChangeOutcome, type PushRequest, revokedError } from "./group-log.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import type { Mailboxes } from "./mailboxes.ts";
-import { envelopeBound, type RelayOptions } from "./options.ts";
+import { envelopeBound, type RelayLimits, type RelayOptions } from "./options.ts";
 import type { HelloRequest, MembershipRequest } from "./requests.ts";
 import {
   type MailboxRequest,
@@ -70,6 +71,7 @@ export interface SessionHost {
   readonly store: Store;
   readonly world: RelayWorld;
   readonly counters: Counters;
+  readonly figures: Figures;
   readonly mailboxes: Mailboxes<SessionDriver>;
   /** A group, loaded where nobody was connected to it; undefined where there is none. */
   group(groupId: Uint8Array): Promise<LiveGroup | undefined>;
@@ -149,6 +151,11 @@ export class SessionDriver {
 
   get #outboundBytesMax(): number {
     return this.#relay.options.limits.outboundBytesMax;
+  }
+
+  /** Takes new rates over. */
+  takeLimits(limits: RelayLimits): void {
+    this.#session.takeRates(limits);
   }
 
   /** A record's plaintext arrived. */
@@ -258,9 +265,11 @@ export class SessionDriver {
       if (this.kind === "member" && !this.#isNotified) this.#relay.counters.delivered += 1;
       else this.#relay.counters.notified += 1;
     }
+    if (output.refused !== undefined) this.#relay.figures.refusals.add(output.refused);
     for (const effect of output.effects) this.#carryOut(effect);
     if (output.close !== undefined) {
       this.#ended = true;
+      this.#relay.figures.sessionsEnded.add(output.close.code);
       if (isFault(output.close)) this.#relay.counters.protocolFaults += 1;
       this.port.close(output.close);
       this.#relay.detach(this);
@@ -370,7 +379,7 @@ export class SessionDriver {
     // From here to the end nothing waits: what is told is what stands when the
     // session takes its place among those that commits are delivered to.
     if (device.row.state !== "active") {
-      this.end(new SyncError(ErrorCode.DEVICE_REVOKED));
+      this.end(revokedError(device.row.state));
       return;
     }
     const { row } = live.entry;

@@ -27,7 +27,7 @@ import {
 } from "../wire/limits.ts";
 import type { PushRequest } from "./group-log.ts";
 import type { RelayLimits } from "./options.ts";
-import { TokenBucket } from "./rate-limit.ts";
+import { type BucketRate, TokenBucket } from "./rate-limit.ts";
 import { type HelloRequest, type MembershipRequest, readChange, readPush } from "./requests.ts";
 
 /** A pull under way. */
@@ -156,6 +156,8 @@ export interface SessionOutput {
   readonly effects: SessionEffect[];
   /** Set where the session ends: after `send` was sent. */
   close?: SyncError;
+  /** What a request was refused with: for figures. */
+  refused?: ErrorCode;
 }
 
 /** Foundings one lobby session may try: whoever asks for one has shown no more than a key. */
@@ -165,11 +167,18 @@ export class Session {
   #state: SessionState = { kind: "greeting" };
   readonly #deviceId: Uint8Array;
   readonly #limits: RelayLimits;
+  #pushRate: BucketRate;
 
   /** A session of the device whose key the handshake proved. */
   constructor(deviceId: Uint8Array, limits: RelayLimits) {
     this.#deviceId = deviceId;
     this.#limits = limits;
+    this.#pushRate = { perS: limits.pushesPerS, burst: limits.pushesBurst };
+  }
+
+  /** Takes new rates over; sizes stay as the device was told them. */
+  takeRates(limits: RelayLimits): void {
+    this.#pushRate = { perS: limits.pushesPerS, burst: limits.pushesBurst };
   }
 
   get state(): SessionState {
@@ -245,10 +254,6 @@ export class Session {
       notified: false,
       pull: undefined,
     };
-  }
-
-  get #pushRate(): { perS: number; burst: number } {
-    return { perS: this.#limits.pushesPerS, burst: this.#limits.pushesBurst };
   }
 
   #envelope(envelope: Envelope, nowMs: number, output: SessionOutput): void {
@@ -485,6 +490,7 @@ export class Session {
   }
 
   #refuseOnly(requestId: number, error: SyncError, output: SessionOutput): void {
+    output.refused = error.code;
     if (requestId !== 0) output.send.push(encodeError(requestId, error));
   }
 

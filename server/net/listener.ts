@@ -43,7 +43,7 @@ export class Listener {
   readonly #http: Server;
   readonly #sockets: WebSocketServer;
   readonly #connections = new Set<Connection>();
-  readonly #proxies: TrustedProxies;
+  #proxies: TrustedProxies;
   #tick: NodeJS.Timeout | undefined;
 
   constructor(options: ListenerOptions) {
@@ -69,6 +69,15 @@ export class Listener {
       (request, response) => this.#request(request, response),
     );
     this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#http.maxConnections = limits.sessionsMax + limits.handshakesMax;
+  }
+
+  /** Takes the relay's new bounds over: they hold for connections from now on. */
+  reconfigure(): void {
+    const { limits, trustedProxies } = this.#options.relay.options;
+    this.admission.takeLimits(limits);
+    this.#proxies = new TrustedProxies(trustedProxies);
+    this.#sockets.options.maxPayload = recordBound(limits);
     this.#http.maxConnections = limits.sessionsMax + limits.handshakesMax;
   }
 
@@ -153,6 +162,7 @@ export class Listener {
     const refusal = this.admission.begin(address.key, address.shared, relay.world.monotonicMs());
     if (refusal !== undefined) {
       relay.counters.connectionsRefused += 1;
+      relay.figures.turnedAway.add(refusal);
       this.#options.onRefused(refusal);
       refuse(socket, "429 Too Many Requests");
       return;
