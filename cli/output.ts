@@ -24,14 +24,15 @@ export interface OutputOptions {
 /** A JSON value, as far as the programs print it. */
 export type Fields = Readonly<Record<string, unknown>>;
 
-type Style = "bold" | "dim" | "red" | "green" | "yellow";
+/** `screen` is bright on black, whatever the terminal's own colours: a QR code must not come out inverted. */
+type Style = "bold" | "dim" | "red" | "yellow" | "screen";
 
-const styles: Readonly<Record<Style, readonly [number, number]>> = {
-  bold: [1, 22],
-  dim: [2, 22],
-  red: [31, 39],
-  green: [32, 39],
-  yellow: [33, 39],
+const styles: Readonly<Record<Style, readonly [on: string, off: string]>> = {
+  bold: ["1", "22"],
+  dim: ["2", "22"],
+  red: ["31", "39"],
+  yellow: ["33", "39"],
+  screen: ["97;40", "39;49"],
 };
 
 /** Everything a program says. */

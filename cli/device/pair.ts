@@ -66,7 +66,8 @@ export async function createPairing(
     try {
       const { code, link, expiresAtMs } = invite;
       if (output.interactive) {
-        output.event("qr", {}, renderUnicodeCompact(link, { border: 2 }));
+        const lines = renderUnicodeCompact(link, { border: 2 }).split("\n");
+        output.event("qr", {}, lines.map((line) => output.paint("screen", line)).join("\n"));
       }
       const relay = client.status().relay ?? "";
       output.event(

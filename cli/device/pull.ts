@@ -80,9 +80,8 @@ async function pushQueued({ output, signal }: Context, client: SyncClient): Prom
     await whileReachable(client, signal, client.flush());
   } catch (error) {
     if (!(error instanceof SyncError)) throw error;
-    output.warn(
-      `${count(client.status().queued, "entry", "entries")} stay queued: ${failureOf(error).message}`,
-    );
+    const left = count(client.status().queued, "entry", "entries");
+    output.warn(`still queued on this device: ${left}: ${failureOf(error).message}`);
   }
 }
 

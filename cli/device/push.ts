@@ -122,7 +122,7 @@ async function awaitDurable(
     const left = sent.length - durable;
     if (left > 0) {
       output.note(
-        `${count(left, "entry", "entries")} stay queued on this device and go out when it next reaches the relay`,
+        `still queued on this device: ${count(left, "entry", "entries")}; it goes out when the relay is next reached`,
       );
     }
     throw error;
