@@ -83,10 +83,9 @@ export class Connection implements Port {
       this.#missedPings = 0;
     });
     socket.on("close", () => this.#closed());
-    // What `ws` found wrong with the peer's frames; it closes by itself.
-    socket.on("error", () => {
-      options.counters.protocolFaults += 1;
-    });
+    // What `ws` found wrong with the peer's frames. It closes by itself, but would wait
+    // long for an answer.
+    socket.on("error", () => this.#fault(ErrorCode.RECORD_INVALID));
   }
 
   get outboundBytes(): number {
