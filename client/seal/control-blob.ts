@@ -14,7 +14,7 @@ import { concatBytes, emptyBytes, equalBytes } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { blake2b256, hashBytes } from "../../wire/hash.ts";
 import { deviceIdBytes, signatureBytes } from "../../wire/ids.ts";
-import { controlBytesMax, membersMax } from "../../wire/limits.ts";
+import { controlBytesMax } from "../../wire/limits.ts";
 import { altered, decodeMessage, safeNumber } from "./checks.ts";
 import { previousSecretBytes } from "./keyring.ts";
 import { type DeviceKeys, verifySignature, wrapBytes } from "./keys.ts";
@@ -101,7 +101,6 @@ function decodeClear(bytes: Uint8Array): ControlClear {
   if (
     epoch === undefined ||
     previousHead.byteLength !== hashBytes ||
-    wraps.length > membersMax ||
     (keyCheck.byteLength !== 0 && keyCheck.byteLength !== hashBytes) ||
     (previousSecret.byteLength !== 0 && previousSecret.byteLength !== previousSecretBytes) ||
     recoveryRecord.byteLength > recoveryRecordBytesMax

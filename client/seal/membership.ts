@@ -122,10 +122,8 @@ export function readChain(
   const keyring = openKeyring(controls, at.groupId, at.keys);
   let chain: ControlChain = { ...emptyChain(at.groupId), keyring };
   for (const control of controls) chain = extendWith(chain, control, at.keys);
-  const own = chain.devices.get(idText(at.keys.deviceId));
-  if (own === undefined || own.closing !== undefined) {
-    throw new SyncError(ErrorCode.DEVICE_UNKNOWN);
-  }
+  // Wraps go to members alone, so whoever came this far is one; it is said, not assumed.
+  if (!isMember(chain, at.keys.deviceId)) throw new SyncError(ErrorCode.DEVICE_UNKNOWN);
   return chain;
 }
 

@@ -267,6 +267,29 @@ describe("SECURITY Verified history: what is out of its place", () => {
     assert.deepEqual(words([blobs[1]]), ["DROPPED"]);
   });
 
+  test("a seq passed over by the sender itself, though the link is right", () => {
+    const { blobs, writer } = three();
+    const { seq, link } = writer.place;
+    const skipping = new Writer(of, "a", { place: { seq: seq + 1, link }, seed: "skipping" });
+    assert.deepEqual(words([...blobs, skipping.write()]).at(-1), "DROPPED");
+  });
+
+  test("the next seq behind another link", () => {
+    const { blobs } = three();
+    const place = { seq: 3, link: seeded("another link")(32) };
+    const other = new Writer(of, "a", { place, seed: "other link" });
+    assert.deepEqual(words([...blobs, other.write()]).at(-1), "DEVICE_FORKED");
+  });
+
+  test("a finding holds its sender in the windows behind it, too", () => {
+    const writer = new Writer(of, "a", { seed: "windows" });
+    const blobs = Array.from({ length: 2_003 }, () => writer.write());
+    blobs.splice(1_990, 1);
+    const kinds = words(blobs);
+    assert.equal(kinds[1_990], "DROPPED");
+    assert.ok(kinds.slice(1_991).every((kind) => kind === "held"));
+  });
+
   test("two in the wrong order", () => {
     const { blobs } = three();
     assert.deepEqual(words([blobs[0], blobs[2], blobs[1]]), ["entry", "REORDERED", "entry"]);
@@ -277,6 +300,8 @@ describe("SECURITY Verified history: what is out of its place", () => {
     const holding = new Set([idA]);
     assert.deepEqual(words([blobs[1], blobs[2]], { holding }), ["held", "held"]);
     assert.deepEqual(words([...blobs], { holding }), ["entry", "entry", "entry"]);
+    const b = three("b");
+    assert.deepEqual(words([b.blobs[2]], { holding }), ["DROPPED"]);
     assert.equal(holding.size, 1);
   });
 

@@ -12,6 +12,7 @@ import {
   emptyChain,
   extendChain,
   isMember,
+  Keyring,
   members,
   readChain,
 } from "../../client/seal/index.ts";
@@ -136,10 +137,8 @@ describe("SECURITY Membership: form", () => {
       { keyCheck: zeroLink.subarray(1) },
       { previousSecret: zeroLink },
       { previousHead: zeroLink.subarray(1) },
-      { recoveryRecord: new Uint8Array(2_000) },
       { wraps: [{ ...wrap, deviceId: zeroLink.subarray(1) }] },
       { wraps: [{ ...wrap, sealed: wrap.sealed.subarray(1) }] },
-      { wraps: Array.from({ length: 257 }, () => wrap) },
     ]) {
       refuses({ ...good.adding, clear });
     }
@@ -338,6 +337,21 @@ describe("SECURITY Membership: what each change may say", () => {
     refuses({ ...good.adding, clear: { recoveryRecord } });
     refuses({ ...good.renaming, clear: { recoveryRecord } });
     accept(forge(chain, { ...paper, clear: { recoveryRecord } }));
+    const long = { recoveryRecord: new Uint8Array(1_025) };
+    refuses({ ...paper, clear: long });
+  });
+
+  test("adding: a group that is full", () => {
+    const fill = (count: number): ControlChain => {
+      const devices = new Map(chain.devices);
+      for (let i = devices.size; i < count; i++) {
+        const deviceId = seeded(`member ${i}`)(32);
+        devices.set(idText(deviceId), { ...deviceMessage(c, "c"), deviceId });
+      }
+      return { ...chain, devices };
+    };
+    refuses(good.adding, ErrorCode.HISTORY_ALTERED, fill(256));
+    accept(forge(fill(255), good.adding), fill(255));
   });
 
   test("a phrase signs the addition of a device, and nothing else", () => {
@@ -436,6 +450,16 @@ describe("SECURITY Membership: founding", () => {
   test("an author that is not the founder it names", () => {
     const change = founding({ deviceId: b.deviceId });
     refusesFounding({ change, wrapped: [{ ...b, deviceId: b.deviceId }, a] });
+    // As it comes to a device that holds the epoch's secret already.
+    const secret = seeded("founding secret")(32);
+    const keyring = new Keyring();
+    keyring.add(1, secret);
+    const held = { ...empty, keyring };
+    const named = { deviceId: b.deviceId, sealingKey: b.sealingKey };
+    const forgery = { ...begins, secret, change: founding(named), wrapped: [b] };
+    fails(ErrorCode.HISTORY_ALTERED, () => extendChain(held, forge(empty, forgery), { keys: c }));
+    const right = { ...forgery, change: founding(), wrapped: [a] };
+    extendChain(held, forge(empty, right), { keys: c });
     // Signed by the key it names, for the device it names, by another device.
     refusesFounding({ author: { ...b, deviceId: a.deviceId } });
   });
