@@ -350,6 +350,8 @@ test("arbitrary requests in arbitrary order: the relay goes on, and its log has 
             if (step.stuck) peer.port.stuck = true;
             else peer.port.drain();
             break;
+          default:
+            break;
         }
         for (const { port } of all) {
           // What waits: the bound, twice over for answers, and one step's worth.

@@ -487,7 +487,7 @@ for (const [name, choices] of notAFounding) {
   });
 }
 
-test("8.14 a lobby session tries five foundings, and one more every ten seconds", async () => {
+test("8.15 a lobby session tries five foundings, and one more every ten seconds", async () => {
   const world = new RelayWorldUnderTest({ options: { founding: "closed" } });
   const a = new ChainDevice(1);
   const lobby = await world.lobby(a.id);
@@ -501,4 +501,67 @@ test("8.14 a lobby session tries five foundings, and one more every ten seconds"
   assert.equal(lobby.last("error").retryAfterMs, 10_000);
   world.monotonicMs += 10_000;
   assert.equal(await codes(), ErrorCode.REGISTRATION_CLOSED);
+});
+
+test("5.9 8.14 a suspended group takes no blobs and no changes; what it has it answers", async () => {
+  const { world, a, b, peer, version } = await group();
+  const rotation = changeOf({ author: a.id, at: version, epoch: 2, members: [a.id, b.id] });
+  const blob = a.next();
+  peer.push([blob]);
+  peer.ask(asked(rotation));
+  await settled();
+  const suspend = async (suspended: boolean) => {
+    const live = await world.relay.group(groupId);
+    assert.ok(live);
+    const { entry } = live;
+    await world.relay.operate((draft) => {
+      draft.setGroup(entry, { ...draft.group(entry), suspended });
+    });
+  };
+  await suspend(true);
+  peer.said();
+  const next = a.make({ epoch: 2 });
+  const later = changeOf({ author: a.id, at: rotation.after, epoch: 3, members: [a.id, b.id] });
+  peer.push([next]);
+  peer.push([blob]);
+  peer.ask(asked(later));
+  peer.ask(asked(rotation));
+  await settled();
+  const readOnly = `error ${ErrorCode.READ_ONLY}`;
+  assert.deepEqual(peer.said(), [
+    `#3 ${readOnly}`,
+    "#4 pushAck 1",
+    `#5 ${readOnly}`,
+    "#6 membershipAck",
+  ]);
+  await suspend(false);
+  peer.push([next]);
+  await settled();
+  assert.deepEqual(peer.last("pushAck").cursors, [2n]);
+});
+
+test("4.5 a device is told whether a member removed it or the operator refuses it", async () => {
+  const { world, a, b, peer, version } = await group();
+  const removal = changeOf({
+    author: a.id,
+    at: version,
+    epoch: 2,
+    members: [a.id],
+    closings: [{ id: b.id, seq: 0, link: b.link }],
+  });
+  peer.ask(asked(removal));
+  await settled();
+  const revocation = (session: Peer) => {
+    const { code, detail } = session.last("error");
+    assert.equal(code, ErrorCode.DEVICE_REVOKED);
+    assert.ok(detail.case === "revocation");
+    return detail.value.byOperator;
+  };
+  assert.equal(revocation(await world.member(b)), false);
+  await world.relay.operate((draft) => {
+    const entry = peer.session.device;
+    assert.ok(entry);
+    draft.setDevice(entry, { ...draft.device(entry), state: "refused" });
+  });
+  assert.equal(revocation(await world.member(a)), true);
 });
