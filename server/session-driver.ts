@@ -376,6 +376,10 @@ export class SessionDriver {
         ? undefined
         : await store.linkAt(live.entry.row.groupKey, hello.read.cursor);
     if (this.#ended) return;
+    if (live.entry.gone) {
+      this.end(new SyncError(ErrorCode.NOT_A_MEMBER));
+      return;
+    }
     // From here to the end nothing waits: what is told is what stands when the
     // session takes its place among those that commits are delivered to.
     if (device.row.state !== "active") {
