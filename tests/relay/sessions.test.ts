@@ -482,3 +482,31 @@ test("4.15 what only time would have written is written before the end", async (
   assert.equal(row?.applied, 1);
   assert.equal(row?.lastSeenMs, world.nowMs);
 });
+
+test("4.9 a group deleted while a device is being welcomed to it is not joined", async () => {
+  const { world, b, second } = await two();
+  second.cut();
+  const linkAt = world.store.linkAt.bind(world.store);
+  let found = (): void => undefined;
+  world.store.linkAt = async (...args) => {
+    await new Promise<void>((resolve) => {
+      found = resolve;
+    });
+    return await linkAt(...args);
+  };
+  const late = world.attach(b.id, {
+    groupId,
+    read: { logId: bytes(16, 1), cursor: 1, link: bytes(32, 1) },
+  });
+  await settled();
+  const live = await world.relay.group(groupId);
+  assert.ok(live);
+  await world.relay.operate(
+    (draft) => draft.deleteGroup(live.entry),
+    () => world.relay.dropGroup(live),
+  );
+  found();
+  await settled();
+  assert.equal(late.endedWith, ErrorCode.NOT_A_MEMBER);
+  assert.equal(late.all("welcome").length, 0);
+});
