@@ -305,6 +305,17 @@ describe("SECURITY A blob: headers", () => {
     }
   });
 
+  test("bytes are taken as bytes alone, and whole", () => {
+    // The previous link's tag as a number's, with the length and bytes behind it.
+    const number = concatBytes(encode({}), new Uint8Array([0x10, 32]), random(32));
+    fails(ErrorCode.HISTORY_ALTERED, () => decodeHeader(number));
+    const bytes = concatBytes(encode({}), new Uint8Array([0x12, 32]), random(32));
+    assert.equal(decodeHeader(bytes).seq, 5);
+    const entry = concatBytes(new Uint8Array([0x1a, 16]), random(16), new Uint8Array([0x0a, 2, 1]));
+    fails(ErrorCode.OPEN_FAILED, () => decodeEntry(entry));
+    assert.equal(decodeEntry(concatBytes(entry, random(1))).data.byteLength, 2);
+  });
+
   test("and entries are decoded as the generic decoder does", () => {
     const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
     const seq = fc.bigInt({ min: 2n, max: 2n ** 53n - 1n });
