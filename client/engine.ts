@@ -412,6 +412,7 @@ export class Engine {
     const shown = error.cause instanceof StateStoreError ? error.cause : error;
     if (waitMs === undefined) {
       this.#state = { kind: "stopped", error: shown };
+      this.#task?.stopped(shown);
     } else if (end.renew === true) {
       this.#state = { kind: "idle" };
       this.#connect();

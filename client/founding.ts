@@ -20,17 +20,32 @@ export class FoundingTask implements LobbyTask {
   readonly #change: ChangeMembership;
   /** Once: founded, or refused. */
   readonly #finished: (error: unknown) => void;
+  /** The relay may have the change. */
+  #submitted: boolean;
   #session: Connection | undefined;
   #cancelRetry: (() => void) | undefined;
 
-  constructor(core: Core, change: ChangeMembership, finished: (error: unknown) => void) {
+  /** `resumed`: an earlier process of this device may have submitted it. */
+  constructor(
+    core: Core,
+    change: ChangeMembership,
+    resumed: boolean,
+    finished: (error: unknown) => void,
+  ) {
     this.#core = core;
+    this.#submitted = resumed;
     this.#change = change;
     this.#finished = finished;
     this.address = parseRelayAddress(core.device.relayAddress);
   }
 
+  /** Whether the relay may have the change although it was not heard to say so. */
+  get submitted(): boolean {
+    return this.#submitted;
+  }
+
   begin(session: Connection): void {
+    this.#submitted = true;
     this.#session = session;
     this.#submit(session).catch((error: unknown) => this.#failed(session, error));
   }
@@ -42,6 +57,10 @@ export class FoundingTask implements LobbyTask {
   end(): void {
     this.#session = undefined;
     this.#cancelRetry?.();
+  }
+
+  stopped(error: Error): void {
+    this.#finished(error);
   }
 
   async #submit(session: Connection): Promise<void> {
@@ -64,6 +83,8 @@ export class FoundingTask implements LobbyTask {
     // The session is gone: the next one asks again.
     if (session !== this.#session || !session.open) return;
     if (errorRow(error.code).again !== "later") {
+      // Refused: the relay does not have it.
+      this.#submitted = false;
       this.#finished(error);
       return;
     }

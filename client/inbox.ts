@@ -335,6 +335,8 @@ export class Inbox {
         if (late.late) applied = Math.min(applied, Number(late.items[0]?.stored.cursor ?? 1n) - 1);
       }
     }
+    // A page that is being written: nothing of it was applied, whatever the log has read.
+    if (page === undefined && acknowledged < log.position) applied = this.#core.app.applied;
     const refused = this.firstRefused();
     if (refused !== undefined) applied = Math.min(applied, refused - 1);
     return { acknowledged, applied };

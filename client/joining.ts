@@ -106,6 +106,10 @@ export class Joining implements LobbyTask {
     this.#cancelReturn = undefined;
   }
 
+  stopped(error: Error): void {
+    this.#finish(error);
+  }
+
   /** Called off by the app. */
   abort(reason: unknown): void {
     const session = this.#session;

@@ -11,4 +11,6 @@ export interface LobbyTask {
   told(body: ReceivedBody): void;
   /** The session is gone; another one follows unless the task is over. */
   end(): void;
+  /** No other session follows by itself: a person or the app must act first. */
+  stopped(error: Error): void;
 }

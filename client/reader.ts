@@ -128,6 +128,11 @@ export class Reader {
     );
   }
 
+  /** The last of what was received, once everything before it was taken. */
+  #order: Promise<void> = Promise.resolve();
+  /** How often reading went back: what was delivered before that is pulled again. */
+  #rewinds = 0;
+
   /** A session stands, its log is the one of the read cursor, and the chain is read: begins. */
   begin(session: Connection, welcome: GroupWelcome): void {
     this.#session = session;
@@ -167,9 +172,21 @@ export class Reader {
       this.#fallBehind();
       return;
     }
-    this.#takeDelivered(session, deliver, after, through).catch((error: unknown) =>
-      this.#failed(error),
+    // Counted at once, so that the next one joins on; taken in order, though own blobs wait for the disk.
+    this.#received = through;
+    const rewinds = this.#rewinds;
+    this.#inOrder(session, () =>
+      rewinds === this.#rewinds
+        ? this.#takeDelivered(session, deliver, after, through)
+        : Promise.resolve(),
     );
+  }
+
+  /** What came on a session is taken in the order it came in, also where an earlier part waits for the disk. */
+  #inOrder(session: Connection, take: () => Promise<void>): void {
+    this.#order = this.#order
+      .then(() => (session === this.#session ? take() : undefined))
+      .catch((error: unknown) => this.#failed(error));
   }
 
   notify(head: number): void {
@@ -225,8 +242,6 @@ export class Reader {
     after: number,
     through: number,
   ): Promise<void> {
-    // Taken at once, so that the next one joins on.
-    this.#received = through;
     const own = new Map<number, OwnBlob>();
     const blobs = [...deliver.blobs];
     if (deliver.own.length > 0) {
@@ -237,6 +252,7 @@ export class Reader {
         if (blob === undefined || !equalBytes(blob.link, link)) {
           // Written by a state that this device lost: a pull brings it whole.
           this.#received = after;
+          this.#rewinds += 1;
           this.#queue = this.#queue.filter((page) => page.through <= after);
           this.#fallBehind();
           return;
@@ -322,13 +338,10 @@ export class Reader {
       if (through < head) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
       this.#pullId = undefined;
     }
-    this.#take({
-      blobs: page.blobs,
-      own: noOwn,
-      through,
-      bytes: bytesOf(page.blobs),
-      session,
-    });
+    const bytes = bytesOf(page.blobs);
+    this.#inOrder(session, async () =>
+      this.#take({ blobs: page.blobs, own: noOwn, through, bytes, session }),
+    );
     return !page.done;
   }
 
@@ -754,14 +767,31 @@ function checkDense(blobs: readonly StoredBlob[], after: number, through: number
   }
 }
 
+/** What blobs take in a page, as the relay counts them against the window: encoded, and a little for the page. */
 function bytesOf(blobs: readonly StoredBlob[]): number {
-  let bytes = 0;
-  for (const { blob } of blobs) {
+  let bytes = pageOverheadBytes;
+  for (const stored of blobs) {
+    const { blob } = stored;
     if (blob === undefined) continue;
-    bytes += blob.header.byteLength + blob.signature.byteLength + blob.body.byteLength;
+    const inner =
+      fieldBytes(blob.blobId.byteLength) +
+      fieldBytes(blob.header.byteLength) +
+      fieldBytes(blob.signature.byteLength) +
+      fieldBytes(blob.body.byteLength) +
+      numberBytes;
+    bytes += fieldBytes(fieldBytes(inner) + fieldBytes(stored.sender.byteLength) + 2 * numberBytes);
   }
   return bytes;
 }
+
+/** A length-delimited field (protobuf encoding). */
+function fieldBytes(length: number): number {
+  return length < 128 ? length + 2 : length < 16_384 ? length + 3 : length + 4;
+}
+
+/** A tag and a small number. Counting a byte too many costs nothing; one too few closes the window in time. */
+const numberBytes = 4;
+const pageOverheadBytes = 64;
 
 /** An own blob at its place, as if it had come whole: its body stands for the entry itself. */
 function ownStored(self: Uint8Array, cursor: number, own: OwnBlob): StoredBlob {

@@ -199,7 +199,8 @@ export class SyncClient {
     }
     const groupInvite = options.invite === undefined ? undefined : parseGroupInvite(options.invite);
     let change = core.device.pendingFounding;
-    if (membership === DeviceState_Membership.FOUNDING && change !== undefined) {
+    const resumed = membership === DeviceState_Membership.FOUNDING && change !== undefined;
+    if (resumed && change !== undefined) {
       if (groupInvite !== undefined)
         change = create(ChangeMembershipSchema, { ...change, groupInvite });
     } else {
@@ -217,7 +218,7 @@ export class SyncClient {
       groupId: change.groupId,
       pendingFounding: change,
     });
-    await this.#found();
+    await this.#found(resumed);
   }
 
   /** Opens an invite. `confirm` is asked once the joiner is known; nothing is admitted without its yes. */
@@ -226,6 +227,7 @@ export class SyncClient {
   }): Promise<Invite> {
     this.#checkMember();
     const core = this.#core;
+    await this.#online();
     const inviting = await Inviting.open(core, this.#group, {
       confirm: options.confirm,
       origin: this.#options.pairingOrigin,
@@ -498,7 +500,7 @@ export class SyncClient {
     if (applied !== undefined) this.#inbox.acknowledgeThrough(applied);
     if (core.device.membership === DeviceState_Membership.FOUNDING) {
       // Goes on by itself; who asks for it again hears how it ended.
-      this.#found().catch((error: unknown) => {
+      this.#found(true).catch((error: unknown) => {
         if (error instanceof SyncError) core.failed(error);
         else throw error;
       });
@@ -507,8 +509,24 @@ export class SyncClient {
     }
   }
 
+  /** Resolves once the relay is reached; rejects with the reason where this attempt to reach it failed. */
+  #online(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let off = (): void => undefined;
+      const consider = ({ connection }: Status): void => {
+        if (connection.state === "connecting" || connection.state === "idle") return;
+        off();
+        if (connection.state === "online") resolve();
+        else if (connection.state === "closed") reject(new UsageError("this client is closed"));
+        else reject(connection.error);
+      };
+      off = this.on("status", consider);
+      consider(this.status());
+    });
+  }
+
   /** Submits the founding that stands on disk. */
-  #found(): Promise<void> {
+  #found(resumed: boolean): Promise<void> {
     const core = this.#core;
     return new Promise((resolve, reject) => {
       const change = core.device.pendingFounding;
@@ -516,8 +534,8 @@ export class SyncClient {
         reject(new UsageError("there is no founding to go on with"));
         return;
       }
-      const task: FoundingTask = new FoundingTask(core, change, (error) => {
-        this.#foundingEnded(error).then(
+      const task: FoundingTask = new FoundingTask(core, change, resumed, (error) => {
+        this.#foundingEnded(error, task.submitted).then(
           () => {
             this.#engine.endTask(task);
             if (error === undefined) resolve();
@@ -533,13 +551,13 @@ export class SyncClient {
     });
   }
 
-  /** A refused founding leaves the device in no group. */
-  async #foundingEnded(error: unknown): Promise<void> {
+  /** A refused founding leaves the device in no group; one that the relay may have is kept. */
+  async #foundingEnded(error: unknown, submitted: boolean): Promise<void> {
     if (error === undefined) {
       this.#membershipChanged();
       return;
     }
-    if (!(error instanceof SyncError)) return;
+    if (submitted || !(error instanceof SyncError)) return;
     const { name, relayAddress } = this.#core.device;
     const device = create(DeviceStateSchema, { name, relayAddress });
     await this.#core.disk.write(
