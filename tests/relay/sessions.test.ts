@@ -510,3 +510,26 @@ test("4.9 a group deleted while a device is being welcomed to it is not joined",
   assert.equal(late.endedWith, ErrorCode.NOT_A_MEMBER);
   assert.equal(late.all("welcome").length, 0);
 });
+
+test("5.15 a push and the deletion of its group in one commit: acknowledged, then gone", async () => {
+  const { world, a, first, second } = await two();
+  first.push([a.next()]);
+  await settled();
+  const live = await world.relay.group(groupId);
+  assert.ok(live);
+  first.push([a.next()]);
+  const deleted = world.relay.operate(
+    (draft) => draft.deleteGroup(live.entry),
+    () => world.relay.dropGroup(live),
+  );
+  second.push([new ChainDevice(2).next()]);
+  await deleted;
+  await settled();
+  assert.deepEqual(first.last("pushAck").cursors, [2n]);
+  assert.equal(first.endedWith, ErrorCode.NOT_A_MEMBER);
+  assert.equal(second.endedWith, ErrorCode.NOT_A_MEMBER);
+  assert.equal(await world.store.loadGroup(groupId), undefined);
+  const { groups, bytes: left } = await world.store.totals();
+  assert.deepEqual([groups, left, world.relay.storeBytes], [0, 0, 0]);
+  assert.deepEqual(world.defects, []);
+});
