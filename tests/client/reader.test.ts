@@ -27,6 +27,25 @@ describe("reader", () => {
     assert.deepEqual(b.integrity, []);
   });
 
+  test("PROTOCOL 6.5: the window stays open over many times its size", async () => {
+    const { relay, world, a, b } = await twoDevices();
+    b.crash();
+    await a.push(...numbers(8_000));
+    await world.result(a.client.flush());
+    // The smallest window: 64 KiB, for more than 4 MiB.
+    await b.start({ entriesBuffered: 100 });
+    const taken: string[] = [];
+    const run = async (): Promise<void> => {
+      for await (const entry of b.client.entries({ untilCaughtUp: true })) {
+        taken.push(new TextDecoder().decode(entry.data));
+        await entry.ack();
+      }
+    };
+    await world.result(run());
+    assert.deepEqual(taken, numbers(8_000));
+    assert.ok(relay.count("pullMore") > 20);
+  });
+
   test("a restart goes on from what is stored: nothing is pulled twice, nothing skipped", async () => {
     const { relay, world, a, b } = await twoDevices();
     await a.push(...numbers(300));

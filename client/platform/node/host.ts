@@ -1,5 +1,5 @@
 /** This process as a host: `ws` for sockets, Node's clock, timers and randomness. */
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomFillSync } from "node:crypto";
 import WebSocket from "ws";
 import { ErrorCode, SyncError } from "../../../wire/errors.ts";
 import { blobBytesCeiling, handshakeMsMax, recordBytesMax } from "../../../wire/limits.ts";
@@ -14,13 +14,33 @@ export function nodeHost(): Host {
   return {
     nowMs: () => Date.now(),
     monotonicMs: () => performance.now(),
-    random: (length) => new Uint8Array(randomBytes(length)),
+    random: randomPool(),
     uniform: () => Math.random(),
     setTimer(ms, run) {
       const timer = setTimeout(run, Math.min(Math.max(0, ms), timerMsMax));
       return () => clearTimeout(timer);
     },
     connect,
+  };
+}
+
+/** Bytes drawn from the system at once: a draw costs far more than the few bytes of a nonce. */
+const poolBytes = 16 * 1024;
+
+/** Random bytes from a pool. What was handed out is overwritten there, and never handed out again. */
+function randomPool(): Host["random"] {
+  const pool = new Uint8Array(poolBytes);
+  let used = poolBytes;
+  return (length) => {
+    if (length > poolBytes / 16) return new Uint8Array(randomBytes(length));
+    if (used + length > poolBytes) {
+      randomFillSync(pool);
+      used = 0;
+    }
+    const bytes = pool.slice(used, used + length);
+    pool.fill(0, used, used + length);
+    used += length;
+    return bytes;
   };
 }
 

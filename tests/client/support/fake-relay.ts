@@ -608,7 +608,7 @@ export class FakeSession implements ServerHandlers {
       const page: FakeBlob[] = [];
       let bytes = 0;
       for (const blob of group.blobs.slice(pull.after, last)) {
-        bytes += blob.header.byteLength + blob.signature.byteLength + blob.body.byteLength;
+        bytes += encodeStoredBlobField(blob).byteLength;
         if (page.length > 0 && (bytes > 64 * 1024 || page.length === 100)) break;
         page.push(blob);
       }
