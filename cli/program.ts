@@ -15,6 +15,8 @@ export interface World {
   readonly stderr: Sink;
   /** Runs `stop` at SIGINT and SIGTERM; the second signal ends the process at once. */
   onStop(stop: (signal: NodeJS.Signals) => void): void;
+  /** Runs `reload` at SIGHUP. A world without it never asks. */
+  onReload?(reload: () => void): void;
 }
 
 /** What an action of a command gets. */
@@ -40,6 +42,9 @@ export function processWorld(): World {
     stdin: process.stdin,
     stdout: process.stdout,
     stderr: process.stderr,
+    onReload: (reload) => {
+      process.on("SIGHUP", reload);
+    },
     onStop: (stop) => {
       let asked = false;
       for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -73,7 +78,7 @@ export async function runProgram(
   const stopping = new AbortController();
   world.onStop(() => stopping.abort());
   const program = build({ world, output, signal: stopping.signal });
-  for (const command of [program, ...program.commands]) {
+  for (const command of withSubcommands(program)) {
     command.exitOverride().configureOutput({
       writeOut: (text) => void world.stdout.write(text),
       writeErr: (text) => void world.stderr.write(text),
@@ -100,6 +105,10 @@ export async function runProgram(
     output.fail(failure);
     return failure.exit;
   }
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
 function isAbort(error: unknown): boolean {

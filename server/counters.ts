@@ -13,10 +13,13 @@ export function newCounters() {
     commits: 0,
     commitsFailed: 0,
     blobsStored: 0,
+    pushesStored: 0,
     pushesRefused: 0,
     /** Sessions that were sent a commit's blobs, and those that were told to pull instead. */
     delivered: 0,
     notified: 0,
+    /** Blobs that were sent as they were committed, each once for every session. */
+    blobsDelivered: 0,
     /** Times that a connection's presence and witnesses were put off because too much waited. */
     putOff: 0,
     pagesSent: 0,

@@ -70,7 +70,7 @@ export async function forgetFirstInvite(folder: string): Promise<void> {
 }
 
 /** Writes a file of mode 0600, whole or not at all, that outlasts a power cut. */
-async function writePrivateFile(folder: string, name: string, text: string): Promise<void> {
+export async function writePrivateFile(folder: string, name: string, text: string): Promise<void> {
   const path = join(folder, `${name}.new`);
   await rm(path, { force: true });
   const file = await open(path, "wx", 0o600);
@@ -85,7 +85,8 @@ async function writePrivateFile(folder: string, name: string, text: string): Pro
   await syncFolder(folder);
 }
 
-async function readText(path: string): Promise<string | undefined> {
+/** A file's text; undefined where there is none. */
+export async function readText(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {

@@ -7,6 +7,7 @@ import { blake2b256 } from "../wire/hash.ts";
 import { groupInviteBytes } from "../wire/ids.ts";
 import { softwareVersion } from "../wire/protocol.ts";
 import { formatRelayAddress } from "../wire/relay-address.ts";
+import { openSide } from "./admin/open-side.ts";
 import type { Counters } from "./counters.ts";
 import {
   type FirstInvite,
@@ -17,8 +18,15 @@ import {
   readIdentity,
 } from "./identity.ts";
 import { type Health, Listener } from "./net/listener.ts";
+import { readHealth } from "./observe/health.ts";
 import { openLog } from "./observe/log.ts";
-import { parseListen, type RelayOptions, type RelayOptionsInput, readOptions } from "./options.ts";
+import {
+  parseListen,
+  type RelayOptions,
+  RelayOptionsError,
+  type RelayOptionsInput,
+  readOptions,
+} from "./options.ts";
 import { Relay } from "./relay.ts";
 import type { Store } from "./store/contract.ts";
 import { openSqliteStore } from "./store/sqlite-store.ts";
@@ -31,15 +39,32 @@ export interface RunningRelay {
   readonly port: number;
   /** The invite made at the first start, until it is used. */
   readonly firstInvite: FirstInvite | undefined;
+  /** Where the side API is reached from this machine; undefined where it listens nowhere. */
+  readonly adminUrl: string | undefined;
   /** What it has counted since it started. */
   readonly counters: Readonly<Counters>;
   /** Sessions now. */
   readonly sessions: () => number;
   /**
+   * Reads the configuration again and takes over what a running relay can: a
+   * mistake in it is logged, and everything stays as it was.
+   */
+  reload(load: () => Promise<ReloadedConfig>): Promise<void>;
+  /** Logs what is strange about the configuration. */
+  warn(texts: readonly string[]): void;
+  /**
    * Shuts down: accepts no more, commits and acknowledges what it took, tells
    * every session when to come back, closes. Within ten seconds.
    */
   drain(): Promise<void>;
+}
+
+/** A configuration that was read again. */
+export interface ReloadedConfig {
+  readonly options: RelayOptions;
+  readonly warnings: readonly string[];
+  /** The keys that differ: those that hold from now on, and those that need a restart. */
+  readonly changed: { readonly live: readonly string[]; readonly restart: readonly string[] };
 }
 
 /** How far the return of the sessions of a relay that shuts down is spread, in milliseconds. */
@@ -66,6 +91,8 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
         log.error("storeFailed", { code: error.codeName, cause: causeText(error) }),
     });
     const firstInvite = await openFirstInvite(folder, relay, store, random);
+    const addressAt = (port: number): string =>
+      formatRelayAddress(publicUrl(options, port), identity.publicKey);
     let warnedShared = false;
     const listener = new Listener({
       relay,
@@ -73,7 +100,7 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
       health: () => health(relay),
       onRefused: (reason) => {
         log.debug("refused", { reason });
-        if (warnedShared || options.trustedProxies.length > 0) return;
+        if (warnedShared || relay.options.trustedProxies.length > 0) return;
         warnedShared = true;
         log.warn("sharedAddress", {
           hint: "connections were turned away; behind a tunnel or proxy, name it in trusted_proxies so that limits by address hold for each device",
@@ -81,11 +108,40 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
       },
     });
     const port = await listener.listen();
+    const opening = openSide(folder, relay, listener, () =>
+      readHealth(relay, addressAt(port), process.uptime()),
+    );
+    const { side, adminUrl } = await opening.catch(async (error: unknown) => {
+      listener.stopAccepting();
+      await listener.close(0);
+      throw error;
+    });
     log.info("started", { port, version: softwareVersion });
+    if (side !== undefined) {
+      log.info("adminStarted", { port: side.port, tokens: !options.adminWithoutToken });
+    }
     return {
-      address: formatRelayAddress(publicUrl(options, port), identity.publicKey),
+      address: addressAt(port),
       port,
       firstInvite,
+      adminUrl,
+      reload: async (load) => {
+        try {
+          const { options: read, warnings, changed } = await load();
+          const next = takeLive(relay.options, read);
+          relay.reconfigure(next);
+          listener.reconfigure();
+          log.setLevel(next.logLevel);
+          for (const text of warnings) log.warn("configWarning", { text });
+          log.info("configReloaded", { changed: changed.live, needRestart: changed.restart });
+        } catch (error) {
+          if (!(error instanceof RelayOptionsError)) throw error;
+          log.error("configRefused", { problems: error.message.split("\n") });
+        }
+      },
+      warn: (texts) => {
+        for (const text of texts) log.warn("configWarning", { text });
+      },
       counters: relay.counters,
       sessions: () => relay.sessionCount,
       drain: async () => {
@@ -93,6 +149,7 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
         listener.stopAccepting();
         await relay.drain(returnSpreadMs);
         await listener.close(closeMsMax);
+        await side?.close();
         await store.close();
         log.info("stopped", { counters: relay.counters });
       },
@@ -115,6 +172,12 @@ export async function relayAddress(input: RelayOptionsInput): Promise<string | u
     publicUrl(options, parseListen(options.listen).port),
     identity.publicKey,
   );
+}
+
+/** The options with everything that a running relay can take over. */
+function takeLive(current: RelayOptions, read: RelayOptions): RelayOptions {
+  const { limits, founding, logLevel, trustedProxies } = read;
+  return Object.freeze({ ...current, limits, founding, logLevel, trustedProxies });
 }
 
 function publicUrl(options: RelayOptions, port: number): string {

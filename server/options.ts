@@ -32,6 +32,8 @@ export interface RelayOptions {
   readonly listen: string;
   /** Where the side API listens, `HOST:PORT`; empty: nowhere, as for a relay inside another program. */
   readonly listenAdmin: string;
+  /** Takes a free port where the one of `listenAdmin` is taken: nobody chose it. */
+  readonly adminPortFallback: boolean;
   /** Serves the side API without tokens; only on loopback. */
   readonly adminWithoutToken: boolean;
   /** The side API's tokens; empty: drawn at the first start and kept in the data folder. */
@@ -65,6 +67,7 @@ export const defaultLimits: RelayLimits = {
 export const defaultOptions: RelayOptions = {
   listen: "127.0.0.1:8080",
   listenAdmin: "",
+  adminPortFallback: false,
   adminWithoutToken: false,
   adminToken: "",
   readToken: "",

@@ -63,7 +63,8 @@ export class Relay implements SessionHost {
   #forgottenMs: number;
   #draining = false;
   #storeFailure: SyncError | undefined;
-  #sweeping = false;
+  /** Settles when no piece is being swept; never rejects but with a defect. */
+  #sweeping: Promise<void> | undefined;
   /** What deleted groups held may still lie on disk: also from before this start. */
   #sweepNeeded = true;
 
@@ -391,7 +392,7 @@ export class Relay implements SessionHost {
       this.#softWrittenMs = nowMs;
       this.#writeSoft();
     }
-    if (this.#sweepNeeded && !this.#sweeping) this.#sweep();
+    if (this.#sweepNeeded) this.#sweeping ??= this.#sweep();
     if (nowMs - this.#forgottenMs >= forgetMs && this.#committer.quiet) {
       this.#forgottenMs = nowMs;
       this.#forget();
@@ -399,21 +400,16 @@ export class Relay implements SessionHost {
   }
 
   /** Gives back a piece of what deleted groups hold on disk. */
-  #sweep(): void {
-    this.#sweeping = true;
-    this.store
-      .sweep(sweepRows)
-      .then((more) => {
-        this.#sweepNeeded = more;
-      })
-      .catch((error: unknown) => {
-        // A disk that fails now is asked again; anything else is a defect.
-        if (!(error instanceof SyncError)) throw error;
-        this.world.onStoreFailure(error);
-      })
-      .finally(() => {
-        this.#sweeping = false;
-      });
+  async #sweep(): Promise<void> {
+    try {
+      this.#sweepNeeded = await this.store.sweep(sweepRows);
+    } catch (error) {
+      // A disk that fails now is asked again; anything else is a defect.
+      if (!(error instanceof SyncError)) throw error;
+      this.world.onStoreFailure(error);
+    } finally {
+      this.#sweeping = undefined;
+    }
   }
 
   /** Writes the rows of devices that have acknowledged since they were last written. */
@@ -455,6 +451,7 @@ export class Relay implements SessionHost {
     this.#draining = true;
     for (const session of this.#sessions) session.step({ kind: "drain" });
     await this.#committer.idle();
+    await this.#sweeping;
     for (const session of this.#sessions) {
       session.end(drainingError(spread(this.world.random(4), spreadMs)));
     }

@@ -262,8 +262,13 @@ export class SessionDriver {
     const output = this.#session.step(input, this.#relay.world.monotonicMs());
     for (const envelope of output.send) this.port.send(envelope);
     if (input.kind === "committed" && output.send.length > 0) {
-      if (this.kind === "member" && !this.#isNotified) this.#relay.counters.delivered += 1;
-      else this.#relay.counters.notified += 1;
+      const { counters } = this.#relay;
+      if (this.kind === "member" && !this.#isNotified) {
+        counters.delivered += 1;
+        counters.blobsDelivered += input.blobs.through - input.blobs.after;
+      } else {
+        counters.notified += 1;
+      }
     }
     if (output.refused !== undefined) this.#relay.figures.refusals.add(output.refused);
     for (const effect of output.effects) this.#carryOut(effect);
@@ -425,6 +430,7 @@ export class SessionDriver {
         this.#relay.counters.pushesRefused += 1;
         this.step({ kind: "refused", requestId: job.requestId, error: outcome });
       } else {
+        this.#relay.counters.pushesStored += 1;
         this.step({ kind: "stored", requestId: job.requestId, cursors: outcome });
       }
     },

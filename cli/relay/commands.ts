@@ -1,25 +1,30 @@
 /** `sync-relay`: the commands of whoever runs a relay. */
 import { Command, Option } from "commander";
+import { changedSettings } from "../../server/config/config.ts";
 import { relayAddress, startRelay } from "../../server/index.ts";
-import { RelayOptionsError, type RelayOptionsInput } from "../../server/options.ts";
+import { RelayOptionsError } from "../../server/options.ts";
 import { errorRow, SyncError } from "../../wire/errors.ts";
 import { softwareVersion } from "../../wire/protocol.ts";
 import { CommandError, ExitCode, exitCodesHelp, usageError } from "../exit-codes.ts";
 import type { Context } from "../program.ts";
-
-interface AddressOptions {
-  readonly listen?: string;
-  readonly data?: string;
-  readonly publicUrl?: string;
-}
-
-interface ServeOptions extends AddressOptions {
-  readonly founding?: "open" | "invite" | "closed";
-  readonly logLevel?: "debug" | "info" | "warn" | "error" | "silent";
-}
+import { adminCommand } from "./admin.ts";
+import {
+  type ConfigOptions,
+  configCommand,
+  configFile,
+  loadSettings,
+  readSettings,
+  setSetting,
+} from "./config.ts";
+import { explainSideError } from "./side-client.ts";
 
 const listen = (): Option =>
   new Option("--listen <host:port>", "where devices connect (default: 127.0.0.1:8080)");
+const listenAdmin = (): Option =>
+  new Option(
+    "--listen-admin <host:port>",
+    "where the side API listens, or off (default: 127.0.0.1:8081)",
+  );
 const data = (): Option =>
   new Option(
     "--data <dir>",
@@ -53,7 +58,9 @@ ${exitCodesHelp}`,
   program
     .command("serve")
     .description("run the relay until SIGTERM or SIGINT")
+    .addOption(configFile())
     .addOption(listen())
+    .addOption(listenAdmin())
     .addOption(data())
     .addOption(publicUrl())
     .addOption(
@@ -72,6 +79,7 @@ ${exitCodesHelp}`,
         "silent",
       ]),
     )
+    .addOption(setSetting())
     .addOption(json())
     .helpOption("-h, --help", "print this help")
     .addHelpText(
@@ -79,13 +87,15 @@ ${exitCodesHelp}`,
       `
 Prints its address to stdout once it accepts devices, and the first group invite: the code itself on
 a terminal, else the path of the file that holds it, which only its owner can read. Logs go to
-stderr. SIGTERM or SIGINT finishes what is being written, tells the devices, and ends.`,
+stderr. SIGTERM or SIGINT finishes what is being written, tells the devices, and ends. SIGHUP reads the
+configuration again: limits hold at once, no connection drops.`,
     )
-    .action((options: ServeOptions) => serve(context, options));
+    .action((options: ConfigOptions) => serve(context, options));
 
   program
     .command("address")
     .description("print the relay's address without starting it")
+    .addOption(configFile())
     .addOption(data())
     .addOption(publicUrl())
     .addOption(listen())
@@ -97,13 +107,42 @@ stderr. SIGTERM or SIGINT finishes what is being written, tells the devices, and
 The address holds the relay's public key, which devices insist on. It is no secret. The identity is
 made when the relay starts for the first time.`,
     )
-    .action((options: AddressOptions) => address(context, options));
+    .action((options: ConfigOptions) => address(context, options));
 
+  configCommand(context, program, () => [
+    configFile(),
+    listen(),
+    listenAdmin(),
+    data(),
+    publicUrl(),
+    setSetting(),
+    json(),
+  ]);
+  adminCommand(context, program);
   return program;
 }
 
-async function serve({ output, signal }: Context, options: ServeOptions): Promise<void> {
-  const relay = await startRelay(relayOptions(options));
+async function serve(context: Context, options: ConfigOptions): Promise<void> {
+  const { world, output, signal } = context;
+  const started = await readSettings(context, options);
+  const relay = await startRelay(started.options);
+  relay.warn(started.warnings);
+  let current = started;
+  world.onReload?.(() => {
+    const load = async () => {
+      const next = await loadSettings(world.env, options);
+      const { live } = changedSettings(current, next);
+      const { restart } = changedSettings(started, next);
+      current = next;
+      return { ...next, changed: { live, restart } };
+    };
+    relay.reload(load).catch((error: unknown) => {
+      // A defect, not a mistake in the configuration: those are logged.
+      queueMicrotask(() => {
+        throw error;
+      });
+    });
+  });
   const { address, firstInvite } = relay;
   output.event("serving", { address }, address);
   if (firstInvite !== undefined) {
@@ -117,25 +156,15 @@ async function serve({ output, signal }: Context, options: ServeOptions): Promis
   await relay.drain();
 }
 
-async function address({ output }: Context, options: AddressOptions): Promise<void> {
-  const text = await relayAddress(relayOptions(options));
+async function address(context: Context, options: ConfigOptions): Promise<void> {
+  const { output } = context;
+  const text = await relayAddress((await readSettings(context, options)).options);
   if (text === undefined) {
     throw new CommandError(ExitCode.usage, "NO_IDENTITY", "this folder holds no relay yet", {
       hint: "start it once with the same --data: sync-relay serve",
     });
   }
   output.event("address", { address: text }, text);
-}
-
-function relayOptions(options: ServeOptions): RelayOptionsInput {
-  const { listen, data, publicUrl, founding, logLevel } = options;
-  return {
-    ...(listen === undefined ? {} : { listen }),
-    ...(data === undefined ? {} : { data }),
-    ...(publicUrl === undefined ? {} : { publicUrl }),
-    ...(founding === undefined ? {} : { founding }),
-    ...(logLevel === undefined ? {} : { logLevel }),
-  };
 }
 
 /** Resolves when the signal is given. */
@@ -154,7 +183,8 @@ export function explainRelayError(error: unknown): unknown {
   if (error instanceof RelayOptionsError) {
     return usageError(error.message, "see: sync-relay serve --help");
   }
-  if (!(error instanceof SyncError) || error.hint === undefined) return error;
+  if (!(error instanceof SyncError)) return explainSideError(error);
+  if (error.hint === undefined) return error;
   const [, message = error.hint, hint = ""] = /^(.*?): (.*)$/.exec(error.hint) ?? [];
   return new CommandError(errorRow(error.code).exit as ExitCode, error.codeName, message, {
     hint,

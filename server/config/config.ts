@@ -109,7 +109,8 @@ export function readConfig(sources: ConfigSources): LoadedConfig {
   if (problems.length > 0) throw new ConfigError(problems);
   const all = [...values.values()];
   const config = messageOf(all);
-  return { config, options: optionsOf(config), values: all, warnings };
+  const chosen = values.get("listen_admin")?.origin.kind !== "default";
+  return { config, options: optionsOf(config, !chosen), values: all, warnings };
 }
 
 type Take = (setting: SettingRow, value: SettingValue | Mistake, origin: Origin) => void;
@@ -207,10 +208,11 @@ const foundings: Readonly<Record<FoundingPolicy, Founding>> = {
 };
 
 /** What the relay goes by. Every field is set; a field without a value is a defect of `messageOf`. */
-function optionsOf(config: RelayConfig): RelayOptions {
+function optionsOf(config: RelayConfig, adminPortFallback: boolean): RelayOptions {
   return readOptions({
     listen: config.listen as string,
     listenAdmin: config.listenAdmin === "off" ? "" : (config.listenAdmin as string),
+    adminPortFallback,
     data: config.data as string,
     publicUrl: config.publicUrl as string,
     founding: foundings[config.founding as FoundingPolicy],

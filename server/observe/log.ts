@@ -13,6 +13,17 @@ export interface LogEvents {
   readonly started: { readonly port: number; readonly version: string };
   /** Peers share one address, so limits by address hold for all of them together. */
   readonly sharedAddress: { readonly hint: string };
+  /** The side API accepts calls. */
+  readonly adminStarted: { readonly port: number; readonly tokens: boolean };
+  /** Something in the configuration is strange. */
+  readonly configWarning: { readonly text: string };
+  /** New settings hold; those that need a restart do not yet. */
+  readonly configReloaded: {
+    readonly changed: readonly string[];
+    readonly needRestart: readonly string[];
+  };
+  /** The configuration is wrong: everything stays as it was. */
+  readonly configRefused: { readonly problems: readonly string[] };
   readonly draining: { readonly sessions: number };
   readonly stopped: { readonly counters: Counters };
   /** A connection was turned away before its handshake. */
@@ -28,6 +39,8 @@ export interface Log {
   warn<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
   error<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
   debug<Name extends keyof LogEvents>(event: Name, fields: LogEvents[Name]): void;
+  /** Logs more or less from now on. */
+  setLevel(level: RelayOptions["logLevel"]): void;
 }
 
 export function openLog(level: RelayOptions["logLevel"]): Log {
@@ -40,5 +53,8 @@ export function openLog(level: RelayOptions["logLevel"]): Log {
     warn: (event, fields) => logger.warn({ event, ...fields }),
     error: (event, fields) => logger.error({ event, ...fields }),
     debug: (event, fields) => logger.debug({ event, ...fields }),
+    setLevel: (newLevel) => {
+      logger.level = newLevel;
+    },
   };
 }

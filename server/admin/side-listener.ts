@@ -1,0 +1,307 @@
+/**
+ * The side listener: the side API over Connect, gRPC and gRPC-Web, health and
+ * figures over plain HTTP. HTTP/1.1 and HTTP/2 share one port, in the clear: the
+ * first bytes of a connection say which it is.
+ */
+import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
+import { createServer as createHttp2Server, type Http2Server } from "node:http2";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import type { DescService } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { Health as GrpcHealth } from "../../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { DeviceService } from "../../gen/syncrelay/admin/v1/device_pb.ts";
+import { GroupService } from "../../gen/syncrelay/admin/v1/group_pb.ts";
+import { type Health, HealthService } from "../../gen/syncrelay/admin/v1/health_pb.ts";
+import { InviteService } from "../../gen/syncrelay/admin/v1/invite_pb.ts";
+import { MetricsService } from "../../gen/syncrelay/admin/v1/metrics_pb.ts";
+import { toHex } from "../../wire/bytes.ts";
+import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { limitKey } from "../net/addresses.ts";
+import { statusWord } from "../observe/health.ts";
+import { type AdminCounters, readMetrics } from "../observe/metrics.ts";
+import { ProcessWatch } from "../observe/process-figures.ts";
+import { prometheusContentType, prometheusText } from "../observe/prometheus.ts";
+import { parseListen } from "../options.ts";
+import type { Relay } from "../relay.ts";
+import { deviceService } from "./devices.ts";
+import { connectErrorOf } from "./errors.ts";
+import { groupService } from "./groups.ts";
+import { Guard, needsOf, type Verdict } from "./guard.ts";
+import { inviteService } from "./invites.ts";
+import { reflectionService } from "./reflection.ts";
+import { grpcHealthService, healthService, metricsService, type StatusSources } from "./status.ts";
+import type { Tokens } from "./tokens.ts";
+import { Watchers } from "./watch.ts";
+
+export interface SideListenerOptions {
+  readonly relay: Relay;
+  /** Undefined: everybody who reaches it may use it. */
+  readonly tokens: Tokens | undefined;
+  readonly health: () => Health;
+  /** Handshakes in flight. */
+  readonly handshakes: () => number;
+}
+
+/** A request or an answer larger than this, in bytes, is no use of this API. */
+const readBytesMax = 64 * 1024;
+const connectionsMax = 128;
+/** How long a connection may say nothing before it has said what it is, in milliseconds. */
+const firstBytesMs = 5_000;
+/** How an HTTP/2 connection begins. */
+const http2Preface = "PRI ";
+
+const services: readonly DescService[] = [
+  HealthService,
+  MetricsService,
+  InviteService,
+  GroupService,
+  DeviceService,
+  GrpcHealth,
+  ServerReflection,
+];
+
+/** What HTTP/1.1 and HTTP/2 requests and answers have in common, as far as it is used here. */
+interface Request {
+  readonly url?: string | undefined;
+  readonly method?: string | undefined;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly socket: { readonly remoteAddress?: string | undefined };
+  readonly httpVersionMajor: number;
+  resume(): unknown;
+}
+
+interface Response {
+  writeHead(status: number, headers: Record<string, string>): unknown;
+  end(text: string): unknown;
+}
+
+export class SideListener {
+  readonly counters: AdminCounters = { requests: 0, unauthenticated: 0, forbidden: 0, limited: 0 };
+  readonly #options: SideListenerOptions;
+  readonly #guard: Guard;
+  readonly #watch = new ProcessWatch();
+  readonly #stop = new AbortController();
+  readonly #http: HttpServer;
+  readonly #http2: Http2Server;
+  readonly #net: Server;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(options: SideListenerOptions) {
+    this.#options = options;
+    const { relay } = options;
+    const needs = needsOf(services);
+    for (const method of GrpcHealth.methods) {
+      needs.set(`/${GrpcHealth.typeName}/${method.name}`, "nothing");
+    }
+    needs.set("/health", "nothing");
+    this.#guard = new Guard(options.tokens, needs, this.counters, relay.world.monotonicMs);
+    const rpc = connectNodeAdapter({
+      routes: (router) => this.#route(router),
+      interceptors: [this.#translate],
+      readMaxBytes: readBytesMax,
+      // Nothing here is large enough; and what is not decompressed cannot grow.
+      acceptCompression: [],
+      shutdownSignal: this.#stop.signal,
+      grpcWeb: true,
+    });
+    type Take = (request: Request, response: Response, pass: () => void) => void;
+    const take: Take = (request, response, pass) => {
+      this.#take(request, response, pass).catch((error: unknown) => {
+        this.#defect(error);
+        answer(response, 500, "internal", {});
+      });
+    };
+    this.#http = createHttpServer(
+      { maxHeaderSize: 8_192, headersTimeout: 10_000, requestTimeout: 30_000 },
+      (request, response) => take(request, response, () => rpc(request, response)),
+    );
+    this.#http2 = createHttp2Server(
+      { settings: { maxConcurrentStreams: 64, maxHeaderListSize: 16_384 } },
+      (request, response) => take(request, response, () => rpc(request, response)),
+    );
+    this.#http2.setTimeout(0);
+    this.#net = createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    this.#net.maxConnections = connectionsMax;
+  }
+
+  /** Begins to accept; returns the port. */
+  async listen(listen: string): Promise<number> {
+    const { host, port } = parseListen(listen);
+    await new Promise<void>((resolve, reject) => {
+      this.#net.once("error", reject);
+      this.#net.listen({ host, port }, () => {
+        this.#net.off("error", reject);
+        resolve();
+      });
+    });
+    return (this.#net.address() as AddressInfo).port;
+  }
+
+  /** Ends streams and connections, and resolves when nothing is left. */
+  async close(): Promise<void> {
+    this.#watch.close();
+    this.#stop.abort(connectErrorOf(new SyncError(ErrorCode.DRAINING)));
+    const closed = new Promise<void>((resolve) => this.#net.close(() => resolve()));
+    // What streams still say goes out; nobody is waited for.
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const socket of this.#sockets) socket.destroySoon();
+    this.#http.closeAllConnections();
+    await closed;
+  }
+
+  #route(router: ConnectRouter): void {
+    const { relay } = this.#options;
+    const sources: StatusSources = {
+      health: this.#options.health,
+      metrics: () => this.#metrics(),
+      nowMs: relay.world.nowMs,
+      watchers: new Watchers(),
+    };
+    router.service(HealthService, healthService(sources));
+    router.service(MetricsService, metricsService(sources));
+    router.service(InviteService, inviteService(relay));
+    router.service(GroupService, groupService(relay));
+    router.service(DeviceService, deviceService(relay));
+    const served = new Set(services.map((service) => service.typeName));
+    router.service(GrpcHealth, grpcHealthService(sources, served));
+    router.service(ServerReflection, reflectionService(services, sources.watchers));
+  }
+
+  async #metrics() {
+    return readMetrics({
+      relay: this.#options.relay,
+      handshakes: this.#options.handshakes(),
+      totals: await this.#options.relay.store.totals(),
+      process: this.#watch.read(),
+      admin: this.counters,
+    });
+  }
+
+  /** What handlers throw becomes what Connect tells: once, here. */
+  readonly #translate: Interceptor = (next) => async (request) => {
+    const tellsHealth = [HealthService, GrpcHealth].some(
+      (service) => service.typeName === request.service.typeName,
+    );
+    if (this.#options.relay.draining && !tellsHealth) {
+      throw connectErrorOf(new SyncError(ErrorCode.DRAINING));
+    }
+    try {
+      return await next(request);
+    } catch (error) {
+      if (error instanceof ConnectError) throw error;
+      if (error instanceof SyncError) throw connectErrorOf(error);
+      throw new ConnectError(`internal error ${this.#defect(error)}`, Code.Internal);
+    }
+  };
+
+  /** Logs a defect; returns the id to find it by. */
+  #defect(error: unknown): string {
+    const { world } = this.#options.relay;
+    const incident = toHex(world.random(6));
+    world.onDefect(error, incident);
+    return incident;
+  }
+
+  /** The first bytes say whether HTTP/1.1 or HTTP/2 is spoken. */
+  #accept(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    const ignoreError = (): void => {};
+    socket.on("error", ignoreError);
+    socket.setTimeout(firstBytesMs, () => socket.destroy());
+    const onReadable = (): void => {
+      const first = socket.read() as Buffer | null;
+      if (first === null) return;
+      socket.off("readable", onReadable);
+      socket.setTimeout(0);
+      socket.removeAllListeners("timeout");
+      socket.unshift(first);
+      const http2 = first.toString("latin1", 0, http2Preface.length) === http2Preface;
+      if (http2) this.#http2.emit("connection", socket);
+      else this.#http.emit("connection", socket);
+    };
+    socket.on("readable", onReadable);
+  }
+
+  async #take(request: Request, response: Response, pass: () => void): Promise<void> {
+    const path = (request.url ?? "").split("?", 1)[0] ?? "";
+    const verdict = await this.#guard.check({
+      path,
+      authorization: headerOf(request, "authorization"),
+      host: headerOf(request, ":authority") ?? headerOf(request, "host"),
+      address: limitKey(request.socket.remoteAddress ?? ""),
+    });
+    if (verdict !== "admitted") {
+      // Nothing of the body is read; HTTP/1.1 has no other way to say so than to close.
+      refuse(response, verdict, request.httpVersionMajor === 1);
+      return;
+    }
+    const looks = request.method === "GET" || request.method === "HEAD";
+    if (looks && path === "/health") {
+      const health = this.#options.health();
+      const { version, uptimeS, problems } = health;
+      const status = statusWord(health);
+      const body = { status, version, uptime_s: Number(uptimeS), problems: problems.length };
+      answerText(
+        response,
+        status === "draining" ? 503 : 200,
+        "application/json",
+        JSON.stringify(body),
+      );
+      return;
+    }
+    if (looks && path === "/metrics") {
+      answerText(response, 200, prometheusContentType, prometheusText(await this.#metrics()));
+      return;
+    }
+    pass();
+  }
+}
+
+const refusals: Readonly<
+  Record<Exclude<Verdict, "admitted">, { readonly status: number; readonly code: string }>
+> = {
+  unauthenticated: { status: 401, code: "unauthenticated" },
+  forbidden: { status: 403, code: "permission_denied" },
+  limited: { status: 429, code: "resource_exhausted" },
+};
+
+/** One short answer for every cause, in the form that Connect's clients read too. */
+function refuse(response: Response, verdict: Exclude<Verdict, "admitted">, close: boolean): void {
+  const { status, code } = refusals[verdict];
+  answer(response, status, code, {
+    ...(verdict === "unauthenticated" ? { "www-authenticate": "Bearer" } : {}),
+    ...(verdict === "limited" ? { "retry-after": "60" } : {}),
+    ...(close ? { connection: "close" } : {}),
+  });
+}
+
+function answer(
+  response: Response,
+  status: number,
+  code: string,
+  headers: Readonly<Record<string, string>>,
+): void {
+  response.writeHead(status, { ...headers, ...plainHeaders("application/json") });
+  response.end(`${JSON.stringify({ code })}\n`);
+}
+
+function answerText(response: Response, status: number, type: string, text: string): void {
+  response.writeHead(status, plainHeaders(type));
+  response.end(text.endsWith("\n") ? text : `${text}\n`);
+}
+
+function plainHeaders(type: string): Record<string, string> {
+  return {
+    "content-type": type,
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+  };
+}
+
+function headerOf(request: Request, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === "string" ? value : undefined;
+}
