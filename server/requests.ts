@@ -3,7 +3,7 @@
  * is wrong here is the sender's defect: the errors end its session, except for
  * a blob that is too large. Pure.
  */
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import {
   TooLarge_Subject,
   TooLargeSchema,
@@ -15,7 +15,7 @@ import {
   ControlBlobSchema,
   ControlClearSchema,
 } from "../gen/syncrelay/sync/v1/membership_pb.ts";
-import { type Hello, HelloSchema, MemberRole } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { HelloSchema, MemberRole } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { copyBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
@@ -39,6 +39,7 @@ import {
   helloBytesMax,
   membersMax,
 } from "../wire/limits.ts";
+import { decodePart } from "../wire/message-shape.ts";
 import { protocolVersions } from "../wire/protocol.ts";
 import type { ChangeRequest, PushBlob, PushRequest } from "./group-log.ts";
 
@@ -74,12 +75,7 @@ function sized(bytes: Uint8Array, length: number): Uint8Array {
 /** Reads the payload of the third handshake message. */
 export function readHello(payload: Uint8Array): HelloRequest {
   if (payload.byteLength > helloBytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
-  let hello: Hello;
-  try {
-    hello = fromBinary(HelloSchema, payload);
-  } catch (cause) {
-    throw invalid(cause);
-  }
+  const hello = decodePart(HelloSchema, payload);
   const theirs = hello.versions;
   const version = Math.min(theirs?.max ?? 0, protocolVersions.max);
   if (version < Math.max(theirs?.min ?? 0, protocolVersions.min)) {
@@ -134,12 +130,7 @@ function readBlob(
   sized(blob.blobId, blobIdBytes);
   sized(blob.signature, signatureBytes);
   if (blob.body.byteLength === 0 || blob.header.byteLength > headerBytesMax) throw invalid();
-  let header: ReturnType<typeof readHeader>;
-  try {
-    header = readHeader(blob.header);
-  } catch (cause) {
-    throw invalid(cause);
-  }
+  const header = decodePart(BlobHeaderSchema, blob.header);
   const seq = toNumber(header.seq);
   if (seq === 0) throw invalid();
   sized(header.previousLink, linkBytes);
@@ -156,10 +147,6 @@ function readBlob(
     signature: blob.signature,
     body: blob.body,
   };
-}
-
-function readHeader(bytes: Uint8Array) {
-  return fromBinary(BlobHeaderSchema, bytes);
 }
 
 function tooLarge(subject: TooLarge_Subject, limit: number): SyncError {
@@ -182,13 +169,12 @@ export interface MembershipRequest {
 export function readChange(message: ChangeMembership): MembershipRequest {
   if (message.controlBlob.byteLength > controlBytesMax) throw invalid();
   if (message.members.length > membersMax || message.closings.length > membersMax) throw invalid();
-  let control: ReturnType<typeof readControl>;
-  try {
-    control = readControl(message.controlBlob);
-  } catch (cause) {
-    throw invalid(cause);
-  }
-  const { author, clear, signature } = control;
+  const {
+    author,
+    clear: clearBytes,
+    signature,
+  } = decodePart(ControlBlobSchema, message.controlBlob);
+  const clear = decodePart(ControlClearSchema, clearBytes);
   sized(signature, signatureBytes);
   const expectedCount = toNumber(message.expected?.count ?? 0n);
   const founds = expectedCount === 0;
@@ -217,15 +203,6 @@ export function readChange(message: ChangeMembership): MembershipRequest {
     founding: founds
       ? { groupId: keptId(message.groupId, groupIdBytes), invite: message.groupInvite }
       : undefined,
-  };
-}
-
-function readControl(bytes: Uint8Array) {
-  const blob = fromBinary(ControlBlobSchema, bytes);
-  return {
-    author: blob.author,
-    signature: blob.signature,
-    clear: fromBinary(ControlClearSchema, blob.clear),
   };
 }
 

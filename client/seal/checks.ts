@@ -2,10 +2,11 @@
  * Bounds, checked before anything is believed: what a peer sends is decoded and
  * measured here, and what does not fit becomes one `SyncError`.
  */
-import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { nameBytesMax } from "../../wire/limits.ts";
+import { decodePart } from "../../wire/message-shape.ts";
 
 /** The most a sequence number, epoch, count or time may be: 2^53 - 1. */
 const safeMax = BigInt(Number.MAX_SAFE_INTEGER);
@@ -24,7 +25,7 @@ export function decodeMessage<Desc extends DescMessage>(
 ): MessageShape<Desc> {
   if (bytes.byteLength > bytesMax) throw new SyncError(code);
   try {
-    return fromBinary(schema, bytes);
+    return decodePart(schema, bytes);
   } catch (cause) {
     throw new SyncError(code, { cause });
   }

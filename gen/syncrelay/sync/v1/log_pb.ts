@@ -517,7 +517,7 @@ export type SealedWitness = Message<"syncrelay.sync.v1.SealedWitness"> & {
   epoch: bigint;
 
   /**
-   * `syncrelay.sealed.v1.Witness`, sealed. At most 16,384 bytes.
+   * `syncrelay.sealed.v1.Witness`, sealed. At most 32,768 bytes.
    *
    * @generated from field: bytes sealed = 3;
    */
@@ -574,7 +574,7 @@ export const DeviceWitnessSchema: GenMessage<DeviceWitness> = /*@__PURE__*/
  */
 export type Witnesses = Message<"syncrelay.sync.v1.Witnesses"> & {
   /**
-   * At most one of each device.
+   * At most one of each device; where they do not fit one envelope, more follow.
    *
    * @generated from field: repeated syncrelay.sync.v1.DeviceWitness witnesses = 1;
    */

@@ -18,7 +18,7 @@ export const file_syncrelay_sync_v1_membership: GenFile = /*@__PURE__*/
 
 /**
  * A membership change as it is stored and hashed. Opaque bytes once made; the
- * control head is BLAKE2b-256 of these bytes. At most 262,144 bytes.
+ * control head is BLAKE2b-256 of these bytes. At most 393,216 bytes.
  *
  * @generated from message syncrelay.sync.v1.ControlBlob
  */
