@@ -9,31 +9,24 @@
  * last seq means that everything up to it is stored. Another link means that this device lost state;
  * it reads and verifies what it wrote, and puts what is queued behind it.
  */
-import { create } from "@bufbuild/protobuf";
 import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import type {
   MembershipDetail,
   MembershipVersion,
   SenderPosition,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import { TooLarge_Subject, TooLargeSchema } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
 import { encodePush } from "../wire/hot-encoders.ts";
-import { blobIdBytes, idText, parseId, zeroLink } from "../wire/ids.ts";
+import { zeroLink } from "../wire/ids.ts";
 import { batchBytesMax, blobBytesDefault } from "../wire/limits.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decodeOwn, encodeChain, encodeOwn, type OwnChain, readChainState } from "./disk.ts";
-import {
-  type ChainPlace,
-  type OwnBlob,
-  prepareBlob,
-  rechainBlob,
-  sealBlob,
-  sealedBytes,
-} from "./seal/blob.ts";
+import { prepareItems, tooLarge } from "./prepare.ts";
+import { closedHint, Receipt } from "./receipt.ts";
+import { type ChainPlace, type OwnBlob, rechainBlob, sealBlob, sealedBytes } from "./seal/blob.ts";
 import { changedPlaces, type Positions } from "./seal/history.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 import { atTurnEnd } from "./turn.ts";
@@ -266,7 +259,7 @@ export class Outbox {
           let own = await readChainState(tx);
           for (const request of requests) {
             try {
-              const prepared = this.#prepare(request.items, own);
+              const prepared = prepareItems(core, request.items, own, this.blobBytesMax);
               own = prepared.own;
               made.push(...prepared.blobs);
               settled.push(() =>
@@ -295,40 +288,6 @@ export class Outbox {
     for (const settle of settled) settle();
     core.moved();
     this.#pump();
-  }
-
-  #prepare(items: readonly PushItem[], from: OwnChain): { own: OwnChain; blobs: OwnBlob[] } {
-    const core = this.#core;
-    const blobs: OwnBlob[] = [];
-    let own = from;
-    for (const item of items) {
-      if (item.data.byteLength > this.blobBytesMax) throw tooLarge(this.blobBytesMax);
-      const input = {
-        data: item.data,
-        ...(item.contentType === undefined ? {} : { contentType: item.contentType }),
-        ...(item.ttlS === undefined ? {} : { ttlS: item.ttlS }),
-        ...(item.force === undefined ? {} : { force: item.force }),
-        ...(item.deletes === undefined ? {} : { deletes: item.deletes.map(parseBlobId) }),
-      };
-      const at = {
-        groupId: core.groupId,
-        keys: core.keys,
-        previous: own.last,
-        random: core.host.random,
-      };
-      const seen = changedPlaces(core.log.senders, own.told, core.keys.deviceId);
-      let told = seen.told;
-      let blob = prepareBlob(input, { ...at, witnessed: seen.changed });
-      if (sealedBytes(blob) > this.blobBytesMax && seen.changed.length > 0) {
-        // What was seen of others can wait for an entry that has room for it.
-        told = own.told;
-        blob = prepareBlob(input, { ...at, witnessed: [] });
-      }
-      if (sealedBytes(blob) > this.blobBytesMax) throw tooLarge(this.blobBytesMax);
-      blobs.push(blob);
-      own = { ...own, last: { seq: blob.seq, link: blob.link }, told };
-    }
-    return { own, blobs };
   }
 
   #receipt(blob: OwnBlob): Receipt {
@@ -757,67 +716,9 @@ export class Outbox {
   }
 }
 
-/** A receipt. Its promise is made when it is asked for: most never are. */
-class Receipt implements PushReceipt {
-  readonly seq: number;
-  readonly #blobId: Uint8Array;
-  #cursor: number | undefined;
-  #lost = false;
-  #durable: Promise<{ readonly cursor: number }> | undefined;
-  #settle: (() => void) | undefined;
-
-  constructor(blob: OwnBlob) {
-    this.seq = blob.seq;
-    this.#blobId = blob.blobId;
-  }
-
-  get blobId(): string {
-    return idText(this.#blobId);
-  }
-
-  get durable(): Promise<{ readonly cursor: number }> {
-    this.#durable ??= new Promise((resolve, reject) => {
-      this.#settle = () => {
-        if (this.#cursor !== undefined) resolve({ cursor: this.#cursor });
-        else if (this.#lost) reject(new SyncError(ErrorCode.CONNECTION_LOST, closedHint));
-      };
-      this.#settle();
-    });
-    return this.#durable;
-  }
-
-  stored(cursor: number): void {
-    this.#cursor = cursor;
-    this.#settle?.();
-  }
-
-  lost(): void {
-    this.#lost = true;
-    this.#settle?.();
-  }
-}
-
-const closedHint = { hint: "the client was closed; what is queued stays queued" };
-
 function placeOf(position: SenderPosition | undefined): ChainPlace {
   const seq = toNumber(position?.seq ?? 0n);
   return { seq, link: seq === 0 ? zeroLink : (position?.link ?? zeroLink) };
-}
-
-function parseBlobId(text: string): Uint8Array {
-  const id = parseId(text, blobIdBytes);
-  if (id === undefined) throw new RangeError("a blob id has 22 characters of base64url");
-  return id;
-}
-
-function tooLarge(limit: number): SyncError {
-  return new SyncError(ErrorCode.TOO_LARGE, {
-    hint: `an entry may take at most ${limit} bytes once it is sealed; put large content elsewhere`,
-    detail: {
-      case: "tooLarge",
-      value: create(TooLargeSchema, { subject: TooLarge_Subject.BLOB, limit: BigInt(limit) }),
-    },
-  });
 }
 
 function abortReason(signal: AbortSignal | undefined): Error {

@@ -7,26 +7,28 @@
  * A page is handled as a whole: no promise and no transaction per entry. The relay may send as much
  * as the window allows, and the window grows by what was stored, as long as the app keeps up.
  */
-import { create, toBinary } from "@bufbuild/protobuf";
-import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
-import { type Entry as EntryMessage, EntrySchema } from "../gen/syncrelay/sealed/v1/entry_pb.ts";
 import type { Blobs, Deliver, StoredBlob } from "../gen/syncrelay/sync/v1/log_pb.ts";
-import { BlobSchema, StoredBlobSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import type { GroupWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
-import { emptyBytes, equalBytes } from "../wire/bytes.ts";
+import { equalBytes } from "../wire/bytes.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
-import { blake2b256 } from "../wire/hash.ts";
-import { blobLink, deviceIdBytes, idText, parseId } from "../wire/ids.ts";
 import { windowBlobsMax, windowBytesMax } from "../wire/limits.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
-import type { Core, Finding } from "./core.ts";
+import type { Core } from "./core.ts";
 import { decodeOwn, type LogPlace } from "./disk.ts";
-import { encodePage, type Inbox, type InboxItem } from "./inbox.ts";
-import { LinkMemory } from "./link-memory.ts";
-import type { Refusal, Refusals } from "./refusals.ts";
-import { type ChainPlace, decodeEntry, type OwnBlob, openBody } from "./seal/blob.ts";
-import { type Verdict, verifyWindow } from "./seal/history.ts";
+import { encodePage, type Inbox } from "./inbox.ts";
+import { Judge, type Judged } from "./judge.ts";
+import {
+  bytesOf,
+  checkDense,
+  linkOf,
+  noOwn,
+  ownStored,
+  pullOnce,
+  type ReceivedPage,
+} from "./pages.ts";
+import type { Refusals } from "./refusals.ts";
+import type { OwnBlob } from "./seal/blob.ts";
 import type { WitnessClaims } from "./seal/witness.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
@@ -34,28 +36,6 @@ import { StateStoreError, type StateTransaction } from "./state-store.ts";
 const pullWindowBytesMax = 4 * 1024 * 1024;
 const pullWindowBytesMin = 64 * 1024;
 const pullWindowBytesPerEntry = 512;
-
-/** A page as it came, in order, dense. */
-interface ReceivedPage {
-  readonly blobs: readonly StoredBlob[];
-  /** The own blobs among them that came without their bodies, by cursor. */
-  readonly own: ReadonlyMap<number, OwnBlob>;
-  readonly through: number;
-  readonly bytes: number;
-  readonly session: Connection;
-}
-
-/** What a window came to. */
-interface Judged {
-  readonly items: InboxItem[];
-  readonly senders: Map<string, ChainPlace>;
-  readonly refusals: Refusal[];
-  readonly explained: number[];
-  /** Own blobs whose bodies were read. */
-  readonly ownRead: OwnBlob[];
-  /** What is wrong beside the blobs themselves. */
-  readonly claims: Finding[];
-}
 
 /** What else moves with a page. */
 export interface ReaderHooks {
@@ -77,7 +57,7 @@ export class Reader {
   readonly #refusals: Refusals;
   readonly #hooks: ReaderHooks;
   readonly #windowBytes: number;
-  readonly #links = new LinkMemory();
+  readonly #judge: Judge;
   #session: Connection | undefined;
   /** The pull up to the head that is under way. */
   #pullId: number | undefined;
@@ -93,6 +73,10 @@ export class Reader {
   #bounded: Promise<unknown> = Promise.resolve();
   #boundedUnderWay = false;
   #last: Promise<unknown> = Promise.resolve();
+  /** The last of what was received, once everything before it was taken. */
+  #order: Promise<void> = Promise.resolve();
+  /** How often reading went back: what was delivered before that is pulled again. */
+  #rewinds = 0;
   /** Whether this session was asked for what is refused. */
   #repaired = false;
 
@@ -111,6 +95,7 @@ export class Reader {
     this.#inbox = inbox;
     this.#refusals = refusals;
     this.#hooks = hooks;
+    this.#judge = new Judge(core, inbox, refusals, (seq) => hooks.wantsOwn(seq));
     inbox.drained = () => this.#drained();
     inbox.firstRefused = () => refusals.first;
   }
@@ -127,11 +112,6 @@ export class Reader {
       this.#core.log.read >= this.#core.head
     );
   }
-
-  /** The last of what was received, once everything before it was taken. */
-  #order: Promise<void> = Promise.resolve();
-  /** How often reading went back: what was delivered before that is pulled again. */
-  #rewinds = 0;
 
   /** A session stands, its log is the one of the read cursor, and the chain is read: begins. */
   begin(session: Connection, welcome: GroupWelcome): void {
@@ -407,11 +387,11 @@ export class Reader {
       this.#reachedHead();
       return;
     }
-    if (this.#mayLackControl(window)) await this.#hooks.refreshGroup();
+    if (this.#judge.mayLackControl(window)) await this.#hooks.refreshGroup();
     const last = window.blobs.at(-1) as StoredBlob;
     const judged = await this.#alone(async () => {
       if (window.session !== this.#session) return undefined;
-      const judgement = this.#judge(window, this.#refusals.holding);
+      const judgement = this.#judge.judge(window, this.#refusals.holding);
       await this.#keep(judgement, window.through, {
         read: window.through,
         link: linkOf(last, core.groupId),
@@ -473,7 +453,7 @@ export class Reader {
         if (session !== this.#session || candidates.length === 0) return;
         const through = toNumber((candidates.at(-1) as StoredBlob).cursor);
         const window = { blobs: candidates, own: noOwn, through, bytes: 0, session };
-        const judged = this.#judge(window, new Set());
+        const judged = this.#judge.judge(window, new Set());
         for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
         // What is still wrong was told when it was found.
         judged.refusals.length = 0;
@@ -498,242 +478,14 @@ export class Reader {
     this.#repair().catch((error: unknown) => this.#failed(error));
   }
 
-  /** Whether a window holds what only a newer control chain explains. */
-  #mayLackControl(window: ReceivedPage): boolean {
-    const { chain } = this.#core;
-    if (chain === undefined) return true;
-    const newest = BigInt(chain.keyring.newest);
-    let last: Uint8Array | undefined;
-    for (const { blob, sender } of window.blobs) {
-      if (blob !== undefined && blob.epoch > newest) return true;
-      if (last !== undefined && equalBytes(last, sender)) continue;
-      last = sender;
-      if (!chain.devices.has(this.#inbox.senderText(sender))) return true;
-    }
-    return false;
-  }
-
-  /** Verifies a window and opens what is right in it. */
-  #judge(window: ReceivedPage, holding: ReadonlySet<string>): Judged {
-    const core = this.#core;
-    const chain = core.chain;
-    if (chain === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
-    const { verdicts, positions } = verifyWindow(window.blobs, {
-      groupId: core.groupId,
-      roster: chain.devices,
-      positions: core.log.senders,
-      holding,
-    });
-    const judged: Judged = {
-      items: [],
-      senders: new Map(positions),
-      refusals: [],
-      explained: [],
-      ownRead: [],
-      claims: [],
-    };
-    // Senders whose chain was right and a body was not: the rest of theirs waits behind it.
-    const broken = new Set<string>();
-    for (const [at, verdict] of verdicts.entries()) {
-      switch (verdict.kind) {
-        case "entry": {
-          const sender = this.#inbox.senderText(verdict.stored.sender);
-          if (broken.has(sender)) {
-            judged.refusals.push(held(verdict.stored));
-            break;
-          }
-          try {
-            this.#accept(verdict, sender, window, judged);
-          } catch (error) {
-            if (!(error instanceof SyncError)) throw error;
-            broken.add(sender);
-            judged.refusals.push(
-              refusal(verdict.stored, error, FindingKind.ALTERED, verdict.place.seq),
-            );
-            goBack(judged.senders, sender, verdicts.slice(0, at), core.log.senders);
-          }
-          break;
-        }
-        case "dropped": {
-          const sender = this.#inbox.senderText(verdict.stored.sender);
-          if (broken.has(sender)) {
-            judged.refusals.push(held(verdict.stored));
-            break;
-          }
-          this.#links.add(sender, verdict.place);
-          if (verdict.claim === "none" || verdict.claim === "deleted") {
-            judged.refusals.push({ stored: verdict.stored, code: ErrorCode.UNSPECIFIED });
-          }
-          this.#explain(verdict.header.deletes, judged);
-          break;
-        }
-        case "known": {
-          if (this.#mendBody(verdict, window, judged)) break;
-          const sender = this.#inbox.senderText(verdict.stored.sender);
-          const reread = core.known.get(sender)?.seq ?? 0;
-          if (verdict.header.seq > reread) {
-            const error = new SyncError(ErrorCode.HISTORY_ALTERED);
-            judged.claims.push(
-              findingOf(verdict.stored, error, FindingKind.REPLAYED, verdict.header.seq),
-            );
-          }
-          break;
-        }
-        case "held":
-          judged.refusals.push(held(verdict.stored));
-          break;
-        case "refused":
-          judged.refusals.push(
-            refusal(verdict.stored, new SyncError(verdict.code), verdict.finding),
-          );
-          break;
-      }
-    }
-    this.#compareWitnesses(judged, broken);
-    return judged;
-  }
-
-  /** A body that was missing is there now, behind the header that was verified then. */
-  #mendBody(
-    verdict: Extract<Verdict, { kind: "known" }>,
-    window: ReceivedPage,
-    judged: Judged,
-  ): boolean {
-    const { stored, header, link } = verdict;
-    const missing = this.#refusals.missingHeader(stored.cursor);
-    if (missing === undefined) return false;
-    const { blob, sender } = stored;
-    if (blob === undefined || blob.body.byteLength === 0 || !equalBytes(blob.header, missing)) {
-      return true;
-    }
-    try {
-      const place = { seq: header.seq, link };
-      const text = this.#inbox.senderText(sender);
-      this.#accept({ kind: "entry", stored, header, place }, text, window, judged);
-    } catch (error) {
-      if (!(error instanceof SyncError)) throw error;
-      // It stays missing.
-    }
-    return true;
-  }
-
-  /** A verified blob becomes an entry. Throws where its body does not open. */
-  #accept(
-    verdict: Extract<Verdict, { kind: "entry" }>,
-    sender: string,
-    window: ReceivedPage,
-    judged: Judged,
-  ): void {
-    const core = this.#core;
-    const { stored, header, place } = verdict;
-    const { blob } = stored;
-    if (blob === undefined) throw new SyncError(ErrorCode.HISTORY_ALTERED);
-    let opened: EntryMessage;
-    const delivered = window.own.get(Number(stored.cursor));
-    if (delivered === undefined) {
-      const bodyKey = core.chain?.keyring.bodyKey(Number(blob.epoch));
-      if (bodyKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
-      opened = openBody(blob, header, { groupId: core.groupId, sender: stored.sender, bodyKey });
-      judged.items.push({ stored, seq: header.seq, opened });
-      if (sender === core.deviceText && this.#hooks.wantsOwn(header.seq)) {
-        const own = ownOf(stored, place, opened, header.entryHash);
-        if (own !== undefined) judged.ownRead.push(own);
-      }
-    } else {
-      opened = decodeEntry(delivered.entry);
-      judged.items.push({
-        stored: create(StoredBlobSchema, {
-          cursor: stored.cursor,
-          sender: stored.sender,
-          // Without body and epoch: the entry stands among the own ones.
-          blob: create(BlobSchema, {
-            blobId: blob.blobId,
-            header: blob.header,
-            signature: blob.signature,
-          }),
-        }),
-        seq: header.seq,
-        opened,
-      });
-    }
-    this.#links.add(sender, place);
-    if (header.deletes.length > 0) this.#explain(header.deletes, judged);
-  }
-
-  /** A header that names blobs as deleted explains that their bodies are missing. */
-  #explain(deletes: readonly Uint8Array[], judged: Judged): void {
-    for (const blobId of deletes) {
-      const cursor = this.#refusals.missing(blobId);
-      if (cursor !== undefined) judged.explained.push(cursor);
-      const at = judged.refusals.findIndex(
-        ({ code, stored }) =>
-          code === ErrorCode.UNSPECIFIED && equalBytes(stored.blob?.blobId ?? emptyBytes, blobId),
-      );
-      if (at >= 0) judged.refusals.splice(at, 1);
-    }
-  }
-
-  /**
-   * What senders say they had seen of others: this device was shown the same, or somebody was shown
-   * something else. After a restore of the relay what is missing may still be pushed again.
-   */
-  #compareWitnesses(judged: Judged, broken: ReadonlySet<string>): void {
-    for (const { stored, opened } of judged.items) {
-      if (opened === undefined || opened.witnessed.length === 0) continue;
-      for (const { deviceId, seq, link } of opened.witnessed) {
-        const sender = this.#inbox.senderText(deviceId);
-        if (broken.has(sender) || this.#refusals.holding.has(sender)) continue;
-        const finding = this.compare(judged.senders, sender, { seq: Number(seq), link });
-        if (finding === undefined) continue;
-        const error = new SyncError(ErrorCode.HISTORY_ALTERED);
-        judged.claims.push({
-          kind: finding,
-          error,
-          sender: deviceId,
-          seq: Number(seq),
-          cursor: Number(stored.cursor),
-        });
-      }
-    }
-  }
-
-  /** Another device's sealed witness: was it shown the same history? */
+  /** Another device's sealed witness. A device that is behind cannot tell; what it reads meanwhile tells it. */
   compareWitness(witness: string, claims: WitnessClaims): void {
-    // A device that is behind cannot tell, and what it reads meanwhile tells it.
-    if (!this.caughtUp || !equalBytes(claims.logId, this.#core.log.logId)) return;
-    for (const [sender, place] of claims.positions) {
-      if (this.#refusals.holding.has(sender)) continue;
-      const kind = this.compare(this.#core.log.senders, sender, place);
-      if (kind !== FindingKind.FORKED) continue;
-      const deviceId = parseId(sender, deviceIdBytes);
-      this.#core.found({
-        kind,
-        error: new SyncError(ErrorCode.HISTORY_ALTERED, {
-          hint: `device ${witness} was shown another history`,
-        }),
-        ...(deviceId === undefined ? {} : { sender: deviceId }),
-        seq: place.seq,
-      });
-    }
+    if (this.caughtUp) this.#judge.compareWitness(witness, claims);
   }
 
   /** A link that was read, where it is still known. */
   linkOf(sender: string, seq: number): Uint8Array | undefined {
-    return this.#links.get(sender, seq);
-  }
-
-  /** What it means that another device verified a place; undefined: nothing speaks against it. */
-  compare(
-    senders: ReadonlyMap<string, ChainPlace>,
-    sender: string,
-    seen: ChainPlace,
-  ): FindingKind | undefined {
-    const place = senders.get(sender);
-    if (place === undefined || place.seq < seen.seq) {
-      return this.#core.known.size > 0 ? undefined : FindingKind.DROPPED;
-    }
-    const link = place.seq === seen.seq ? place.link : this.#links.get(sender, seen.seq);
-    return link === undefined || equalBytes(link, seen.link) ? undefined : FindingKind.FORKED;
+    return this.#judge.linkOf(sender, seq);
   }
 
   /** What went wrong while a page was taken ends the session, which begins again from what is stored. */
@@ -747,171 +499,4 @@ export class Reader {
       throw error;
     }
   }
-}
-
-function linkOf(stored: StoredBlob, groupId: Uint8Array): Uint8Array {
-  const { blob, sender } = stored;
-  if (blob === undefined) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-  return blobLink(groupId, sender, blob.blobId, blob.header);
-}
-
-const noOwn: ReadonlyMap<number, OwnBlob> = new Map();
-
-/** Everything live in (after, through] is there, in order: above the floor cursors have no holes. */
-function checkDense(blobs: readonly StoredBlob[], after: number, through: number): void {
-  if (through - after !== blobs.length) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-  let cursor = BigInt(after);
-  for (const blob of blobs) {
-    cursor += 1n;
-    if (blob.cursor !== cursor) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-  }
-}
-
-/** What blobs take in a page, as the relay counts them against the window: encoded, and a little for the page. */
-function bytesOf(blobs: readonly StoredBlob[]): number {
-  let bytes = pageOverheadBytes;
-  for (const stored of blobs) {
-    const { blob } = stored;
-    if (blob === undefined) continue;
-    const inner =
-      fieldBytes(blob.blobId.byteLength) +
-      fieldBytes(blob.header.byteLength) +
-      fieldBytes(blob.signature.byteLength) +
-      fieldBytes(blob.body.byteLength) +
-      numberBytes;
-    bytes += fieldBytes(fieldBytes(inner) + fieldBytes(stored.sender.byteLength) + 2 * numberBytes);
-  }
-  return bytes;
-}
-
-/** A length-delimited field (protobuf encoding). */
-function fieldBytes(length: number): number {
-  return length < 128 ? length + 2 : length < 16_384 ? length + 3 : length + 4;
-}
-
-/** A tag and a small number. Counting a byte too many costs nothing; one too few closes the window in time. */
-const numberBytes = 4;
-const pageOverheadBytes = 64;
-
-/** An own blob at its place, as if it had come whole: its body stands for the entry itself. */
-function ownStored(self: Uint8Array, cursor: number, own: OwnBlob): StoredBlob {
-  return create(StoredBlobSchema, {
-    cursor: BigInt(cursor),
-    sender: self,
-    blob: create(BlobSchema, {
-      blobId: own.blobId,
-      header: own.header,
-      signature: own.signature,
-      epoch: 1n,
-      body: own.entry,
-    }),
-  });
-}
-
-/** An own blob that came back whole, to be kept again; undefined where its bytes cannot be had. */
-function ownOf(
-  stored: StoredBlob,
-  place: ChainPlace,
-  opened: EntryMessage,
-  entryHash: Uint8Array,
-): OwnBlob | undefined {
-  const { blob } = stored;
-  const entry = toBinary(EntrySchema, opened);
-  if (blob === undefined || !equalBytes(blake2b256(entry), entryHash)) return undefined;
-  return {
-    seq: place.seq,
-    link: place.link,
-    blobId: blob.blobId,
-    header: blob.header,
-    signature: blob.signature,
-    entry,
-  };
-}
-
-/** Takes a sender back to its last place before the blob that did not open. */
-function goBack(
-  senders: Map<string, ChainPlace>,
-  sender: string,
-  verdicts: readonly Verdict[],
-  before: ReadonlyMap<string, ChainPlace>,
-): void {
-  let place = before.get(sender);
-  for (const verdict of verdicts) {
-    if (verdict.kind !== "entry" && verdict.kind !== "dropped") continue;
-    if (idText(verdict.stored.sender) === sender) place = verdict.place;
-  }
-  if (place === undefined) senders.delete(sender);
-  else senders.set(sender, place);
-}
-
-function held(stored: StoredBlob): Refusal {
-  return { stored, code: ErrorCode.HISTORY_ALTERED };
-}
-
-function refusal(stored: StoredBlob, error: SyncError, kind: FindingKind, seq?: number): Refusal {
-  return { stored, code: error.code, finding: findingOf(stored, error, kind, seq) };
-}
-
-function findingOf(
-  stored: StoredBlob,
-  error: SyncError,
-  kind: FindingKind,
-  seq: number | undefined,
-): Finding {
-  return {
-    kind,
-    error,
-    sender: stored.sender,
-    cursor: Number(stored.cursor),
-    ...(seq === undefined ? {} : { seq }),
-  };
-}
-
-/** One bounded pull, whole. */
-function pullOnce(
-  session: Connection,
-  after: number,
-  until: number,
-): Promise<readonly StoredBlob[]> {
-  return new Promise((resolve, reject) => {
-    const id = session.nextId();
-    const blobs: StoredBlob[] = [];
-    let from = after;
-    let bytes = 0;
-    session.post(
-      id,
-      encodeEnvelope(id, {
-        case: "pull",
-        value: { after: BigInt(after), until: BigInt(until), windowBytes: windowBytesMax },
-      }),
-      {
-        patient: true,
-        lost: reject,
-        take: (body) => {
-          if (body.case === "error") {
-            reject(errorOfMessage(body.value));
-            return false;
-          }
-          if (body.case !== "blobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-          const page = body.value;
-          const through = toNumber(page.through);
-          if (
-            toNumber(page.after) !== from ||
-            through > until ||
-            (through === from && !page.done)
-          ) {
-            throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-          }
-          checkDense(page.blobs, from, through);
-          blobs.push(...page.blobs);
-          from = through;
-          bytes += bytesOf(page.blobs);
-          // As much as one window of verification holds; the next pull goes on from there.
-          const enough = page.done || bytes >= windowBytesMax;
-          if (enough) resolve(blobs);
-          return !enough;
-        },
-      },
-    );
-  });
 }

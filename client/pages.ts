@@ -1,0 +1,129 @@
+/** Pages of the log as a relay hands them over: whether they are what they claim to be, and one asked for by itself. */
+import { create } from "@bufbuild/protobuf";
+import { BlobSchema, type StoredBlob, StoredBlobSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
+import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
+import { blobLink } from "../wire/ids.ts";
+import { windowBytesMax } from "../wire/limits.ts";
+import type { Connection } from "./connection.ts";
+import type { OwnBlob } from "./seal/blob.ts";
+
+/** A page as it came, in order, dense. */
+export interface ReceivedPage {
+  readonly blobs: readonly StoredBlob[];
+  /** The own blobs among them that came without their bodies, by cursor. */
+  readonly own: ReadonlyMap<number, OwnBlob>;
+  readonly through: number;
+  readonly bytes: number;
+  readonly session: Connection;
+}
+
+/** No own blobs without their bodies. */
+export const noOwn: ReadonlyMap<number, OwnBlob> = new Map();
+
+/** The link of a blob as it came. */
+export function linkOf(stored: StoredBlob, groupId: Uint8Array): Uint8Array {
+  const { blob, sender } = stored;
+  if (blob === undefined) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+  return blobLink(groupId, sender, blob.blobId, blob.header);
+}
+
+/** Everything live in (after, through] is there, in order: above the floor cursors have no holes. */
+export function checkDense(blobs: readonly StoredBlob[], after: number, through: number): void {
+  if (through - after !== blobs.length) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+  let cursor = BigInt(after);
+  for (const blob of blobs) {
+    cursor += 1n;
+    if (blob.cursor !== cursor) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+  }
+}
+
+/** What blobs take in a page, as the relay counts them against the window: encoded, and a little for the page. */
+export function bytesOf(blobs: readonly StoredBlob[]): number {
+  let bytes = pageOverheadBytes;
+  for (const stored of blobs) {
+    const { blob } = stored;
+    if (blob === undefined) continue;
+    const inner =
+      fieldBytes(blob.blobId.byteLength) +
+      fieldBytes(blob.header.byteLength) +
+      fieldBytes(blob.signature.byteLength) +
+      fieldBytes(blob.body.byteLength) +
+      numberBytes;
+    bytes += fieldBytes(fieldBytes(inner) + fieldBytes(stored.sender.byteLength) + 2 * numberBytes);
+  }
+  return bytes;
+}
+
+/** A length-delimited field (protobuf encoding). */
+function fieldBytes(length: number): number {
+  return length < 128 ? length + 2 : length < 16_384 ? length + 3 : length + 4;
+}
+
+/** A tag and a small number. Counting a byte too many costs nothing; one too few closes the window in time. */
+const numberBytes = 4;
+const pageOverheadBytes = 64;
+
+/** An own blob at its place, as if it had come whole: its body stands for the entry itself. */
+export function ownStored(self: Uint8Array, cursor: number, own: OwnBlob): StoredBlob {
+  return create(StoredBlobSchema, {
+    cursor: BigInt(cursor),
+    sender: self,
+    blob: create(BlobSchema, {
+      blobId: own.blobId,
+      header: own.header,
+      signature: own.signature,
+      epoch: 1n,
+      body: own.entry,
+    }),
+  });
+}
+
+/** One bounded pull, whole. */
+export function pullOnce(
+  session: Connection,
+  after: number,
+  until: number,
+): Promise<readonly StoredBlob[]> {
+  return new Promise((resolve, reject) => {
+    const id = session.nextId();
+    const blobs: StoredBlob[] = [];
+    let from = after;
+    let bytes = 0;
+    session.post(
+      id,
+      encodeEnvelope(id, {
+        case: "pull",
+        value: { after: BigInt(after), until: BigInt(until), windowBytes: windowBytesMax },
+      }),
+      {
+        patient: true,
+        lost: reject,
+        take: (body) => {
+          if (body.case === "error") {
+            reject(errorOfMessage(body.value));
+            return false;
+          }
+          if (body.case !== "blobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+          const page = body.value;
+          const through = toNumber(page.through);
+          if (
+            toNumber(page.after) !== from ||
+            through > until ||
+            (through === from && !page.done)
+          ) {
+            throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+          }
+          checkDense(page.blobs, from, through);
+          blobs.push(...page.blobs);
+          from = through;
+          bytes += bytesOf(page.blobs);
+          // As much as one window of verification holds; the next pull goes on from there.
+          const enough = page.done || bytes >= windowBytesMax;
+          if (enough) resolve(blobs);
+          return !enough;
+        },
+      },
+    );
+  });
+}
