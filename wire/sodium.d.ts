@@ -42,6 +42,16 @@ declare module "sodium-universal" {
       message: Uint8Array,
       publicKey: Uint8Array,
     ): boolean;
+    readonly crypto_pwhash_ALG_ARGON2ID13: number;
+    /** Not there in `sodium-javascript`. */
+    crypto_pwhash_async?(
+      output: Uint8Array,
+      password: Uint8Array,
+      salt: Uint8Array,
+      passes: number,
+      memoryBytes: number,
+      algorithm: number,
+    ): Promise<void>;
     sodium_memzero(buffer: Uint8Array): void;
   }
   const sodium: Sodium;

@@ -8,7 +8,7 @@ import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { rendezvousIdBytes } from "../../wire/ids.ts";
 import { pairingCodeSaltLabel } from "./labels.ts";
-import { type CodeCost, stretch } from "./primitives.ts";
+import { type CodeCost, stretch, stretchSaltBytes } from "./primitives.ts";
 
 /** The secret half of a code. */
 export const codeSecretBytes = 5;
@@ -67,6 +67,7 @@ export function pskOfCode(
   relayKey: Uint8Array,
   cost: CodeCost = codeCostDefault,
 ): Promise<Uint8Array> {
-  const salt = blake2b256(pairingCodeSaltLabel, code.rendezvousId, relayKey);
+  const hash = blake2b256(pairingCodeSaltLabel, code.rendezvousId, relayKey);
+  const salt = hash.subarray(0, stretchSaltBytes);
   return stretch(code.secret, salt, cost);
 }

@@ -10,6 +10,7 @@ import {
   parsePairingLink,
   pskOfCode,
 } from "../../client/seal/index.ts";
+import { stretch, stretchPortably } from "../../client/seal/primitives.ts";
 import { PairingLinkSchema } from "../../gen/syncrelay/sealed/v1/pairing_pb.ts";
 import { toBase64url, toHex } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
@@ -86,11 +87,18 @@ describe("SECURITY Pairing: short codes", () => {
     for (const other of others) assert.notDeepEqual(other, psk);
   });
 
+  test("libsodium and JavaScript stretch a code to the same bytes", async () => {
+    const [code, salt] = [random(5), random(16)];
+    for (const cost of [least, { memoryKiB: 64, passes: 2 }]) {
+      assert.deepEqual(await stretch(code, salt, cost), await stretchPortably(code, salt, cost));
+    }
+  });
+
   test("the full cost: 64 MiB, 3 passes", async () => {
     const code = { rendezvousId: new Uint8Array(5), secret: new Uint8Array(5).fill(1) };
     assert.equal(
       toHex(await pskOfCode(code, new Uint8Array(32))),
-      "f929bc80bc9572902122ed6aee81073ade73d06cd57c49b9318e8f4f548c001e",
+      "b6464b024506d2f0cbaba7713b93d5c761ce4238098493e19d06dfe06d8168bc",
     );
   });
 });
