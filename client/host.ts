@@ -4,6 +4,7 @@
  * same core runs in Node, in a browser and in a webview.
  */
 import type { SyncError } from "../wire/errors.ts";
+import type { ShortCode } from "./seal/short-code.ts";
 
 /** Draws random bytes, fit for keys. */
 export type Random = (length: number) => Uint8Array;
@@ -23,6 +24,11 @@ export interface Host {
   uniform(): number;
   /** Runs something once, after at least so many milliseconds. Returns what cancels it. */
   setTimer(ms: number, run: () => void): () => void;
+  /**
+   * Stretches a short code into the psk of its pairing. Left out: the library's own way, which works
+   * off the event loop where it can; a simulation, whose time stands still meanwhile, brings another.
+   */
+  pskOfCode?(code: ShortCode, relayKey: Uint8Array): Promise<Uint8Array>;
   /** Opens a WebSocket with the subprotocol of `wire/protocol.ts`, binary, without compression. */
   connect(url: string, handlers: SocketHandlers): Socket;
 }

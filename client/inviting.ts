@@ -105,7 +105,10 @@ export class Inviting {
     return new Inviting(core, group, options, {
       rendezvousId: short.rendezvousId,
       linkSecret: random(32),
-      codePsk: await pskOfCode(short, relayKey, options.codeCost),
+      codePsk:
+        core.host.pskOfCode === undefined
+          ? await pskOfCode(short, relayKey, options.codeCost)
+          : await core.host.pskOfCode(short, relayKey),
       code: formatCode(short),
     });
   }

@@ -608,7 +608,11 @@ export class SyncClient {
       throw new UsageError("joining by code needs the relay's address; a link holds it");
     }
     const address = parseRelayAddress(this.#core.device.relayAddress);
-    const secret = await pskOfCode(code, address.relayKey, this.#options.codeCost);
+    const { host } = this.#core;
+    const secret =
+      host.pskOfCode === undefined
+        ? await pskOfCode(code, address.relayKey, this.#options.codeCost)
+        : await host.pskOfCode(code, address.relayKey);
     return { address, rendezvousId: code.rendezvousId, means: "code", secret };
   }
 

@@ -15,9 +15,6 @@ export type DeviceOptions = Partial<Omit<SyncClientOptions, "store" | "host">> &
   readonly hooks?: MemoryStoreHooks;
 };
 
-/** The cheapest stretching there is. */
-export const codeCost = { memoryKiB: 8, passes: 1 };
-
 /** One device: its disk, and the process that runs on it now. */
 export class Device {
   readonly world: World;
@@ -45,7 +42,6 @@ export class Device {
       store: this.store,
       host,
       relay: this.relay.address,
-      codeCost,
       ...rest,
     });
     this.client.on("integrity", (event) => this.integrity.push(event));

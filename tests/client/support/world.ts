@@ -1,5 +1,6 @@
 /** Virtual time, seeded chance and a network inside the process: whole clients, without waiting. */
 import type { Host, Socket, SocketHandlers } from "../../../client/host.ts";
+import { blake2b256 } from "../../../wire/hash.ts";
 
 /** The relay's end of a connection. */
 export interface ServerSocket {
@@ -121,6 +122,7 @@ export class World {
       monotonicMs: () => this.#clockMs,
       random: (length) => this.random(length),
       uniform: () => this.chance(),
+      pskOfCode: async (code, relayKey) => blake2b256(code.rendezvousId, code.secret, relayKey),
       setTimer: (ms, run) =>
         this.after(ms, () => {
           if (alive) run();
