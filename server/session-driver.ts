@@ -658,5 +658,5 @@ export function presenceOf(device: DeviceEntry, state: PresenceState): Presence 
 
 /** Whether the error says that the peer has a defect, or means harm. */
 function isFault(error: SyncError): boolean {
-  return Math.floor(Number(error.code) / 100) === 3;
+  return Math.floor(error.code / 100) === 3;
 }
