@@ -54,9 +54,10 @@ export async function readSettings(
     return await loadSettings(world.env, options);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
+    const hint = "what is set where: sync-relay config --help";
     const [only] = error.problems;
     if (error.problems.length === 1 && only !== undefined) {
-      throw new CommandError(ExitCode.usage, "CONFIG", only, { cause: error });
+      throw new CommandError(ExitCode.usage, "CONFIG", only, { hint, cause: error });
     }
     for (const problem of error.problems) {
       if (output.json) output.event("problem", { problem });
@@ -64,7 +65,7 @@ export async function readSettings(
     }
     const mistakes = count(error.problems.length, "mistake");
     throw new CommandError(ExitCode.usage, "CONFIG", `${mistakes} in the configuration`, {
-      hint: "docs/OPERATIONS.md lists every setting",
+      hint,
       cause: error,
     });
   }

@@ -50,7 +50,7 @@ export async function openSideClient(
     throw usageError("--url must look like http://127.0.0.1:8081");
   const file = options.tokenFile ?? world.env["SYNC_RELAY_TOKEN_FILE"];
   const token = await tokenOf(folder, file);
-  if (token !== undefined && /^http:/.test(url) && !isLoopbackUrl(url)) {
+  if (token !== undefined && url.startsWith("http:") && !isLoopbackUrl(url)) {
     output.warn(
       `the token travels unencrypted to ${url}: use a tunnel, as ssh -L 8081:127.0.0.1:8081 HOST`,
     );

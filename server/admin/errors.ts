@@ -1,7 +1,7 @@
 /** What the relay refuses, as Connect tells it: the code of the table, and the schema's error as detail. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorCode, ErrorSchema } from "../../gen/syncrelay/sync/v1/error_pb.ts";
-import { errorMessageOf, SyncError } from "../../wire/errors.ts";
+import { errorMessageOf, type SyncError } from "../../wire/errors.ts";
 
 type KnownCode = Exclude<ErrorCode, ErrorCode.UNSPECIFIED>;
 

@@ -94,7 +94,7 @@ export function readConfig(sources: ConfigSources): LoadedConfig {
   }
   const take = (setting: SettingRow, value: SettingValue | Mistake, origin: Origin): void => {
     if (value instanceof Mistake) {
-      problems.push(`${originText(origin)}: ${nameIn(setting, origin)} ${value.text}`);
+      problems.push(`${nameAt(setting, origin)} ${value.text}`);
     } else {
       values.set(setting.key, { setting, value, origin });
     }
@@ -103,7 +103,7 @@ export function readConfig(sources: ConfigSources): LoadedConfig {
   takeEnvironment(sources, take, warnings);
   for (const flag of sources.flags ?? []) {
     const setting = settingOf(flag.key);
-    if (setting === undefined) problems.push(`${flag.name}: ${unknown(flag.key)}`);
+    if (setting === undefined) problems.push(`${flag.name} ${unknown(flag.key)}`);
     else take(setting, readText(setting, flag.value), { kind: "flag", name: flag.name });
   }
   if (problems.length > 0) throw new ConfigError(problems);
@@ -180,8 +180,18 @@ export function originText(origin: Origin): string {
   }
 }
 
-function nameIn(setting: SettingRow, origin: Origin): string {
-  return origin.kind === "environment" || origin.kind === "flag" ? origin.name : setting.key;
+/** A setting as it is called where its value came from, and where that is. */
+function nameAt(setting: SettingRow, origin: Origin): string {
+  switch (origin.kind) {
+    case "default":
+      return setting.key;
+    case "file":
+      return `${originText(origin)}: ${setting.key}`;
+    case "environment":
+      return origin.name;
+    case "flag":
+      return origin.name === "--set" ? `--set ${setting.key}` : origin.name;
+  }
 }
 
 /** The values as the message of the schema, which reads JSON by the same names. */

@@ -5,17 +5,20 @@ export function nearest(wrong: string, names: readonly string[]): string | undef
   let best: string | undefined;
   let fewest = Infinity;
   for (const name of names) {
-    // A key in the wrong table is nearer than its whole path says.
-    const changes = Math.min(
-      changesBetween(wrong, name),
-      changesBetween(last(wrong), last(name)) + 1,
-    );
+    // A key in the wrong table is nearer than its whole path says, and not quite as near as its own.
+    const changes = Math.min(nearness(wrong, name), nearness(last(wrong), last(name)) + 0.5);
     if (changes < fewest) {
       fewest = changes;
       best = name;
     }
   }
-  return fewest <= Math.max(2, Math.ceil(wrong.length / 2)) ? best : undefined;
+  return best;
+}
+
+/** The changes from one to the other, where they are few for that length. */
+function nearness(a: string, b: string): number {
+  const changes = changesBetween(a, b);
+  return changes <= Math.max(1, Math.floor(a.length / 3)) ? changes : Infinity;
 }
 
 function last(key: string): string {

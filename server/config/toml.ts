@@ -58,7 +58,7 @@ function isTable(value: unknown): value is object {
 function keyLines(text: string): Map<string, number> {
   const lines = new Map<string, number>();
   let table = "";
-  for (const [at, line] of text.split("\n").entries()) {
+  for (const [at, line] of text.split(/\r?\n/).entries()) {
     const header = /^\s*\[{1,2}\s*([^[\]]+?)\s*\]{1,2}\s*(#.*)?$/.exec(line)?.[1];
     if (header !== undefined) {
       table = `${plainKey(header)}.`;

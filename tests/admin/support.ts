@@ -36,7 +36,10 @@ export class SideWorld {
   readonly tokens: { readonly admin: string; readonly read: string };
   readonly #t: TestContext;
 
-  private constructor(t: TestContext, parts: Omit<SideWorld, "client" | "fetch">) {
+  private constructor(
+    t: TestContext,
+    parts: Pick<SideWorld, "world" | "side" | "folder" | "url" | "tokens">,
+  ) {
     this.#t = t;
     this.world = parts.world;
     this.side = parts.side;
@@ -76,7 +79,7 @@ export class SideWorld {
         admin: (await readToken(folder, "admin")) ?? "",
         read: (await readToken(folder, "read")) ?? "",
       },
-    } as Omit<SideWorld, "client" | "fetch">);
+    });
   }
 
   /** A client of one service, over one of the three protocols. */
