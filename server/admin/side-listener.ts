@@ -42,13 +42,16 @@ export interface SideListenerOptions {
   readonly health: () => Health;
   /** Handshakes in flight. */
   readonly handshakes: () => number;
+  /** How long somebody may take to say what is wanted, in milliseconds. */
+  readonly patienceMs?: number;
 }
 
 /** A request or an answer larger than this, in bytes, is no use of this API. */
 const readBytesMax = 64 * 1024;
 const connectionsMax = 128;
-/** How long a connection may say nothing before it has said what it is, in milliseconds. */
-const firstBytesMs = 5_000;
+const patienceMsDefault = 10_000;
+/** How long an HTTP/2 connection may be idle before it takes no new streams, in milliseconds. */
+const idleMsMax = 60_000;
 /** How an HTTP/2 connection begins. */
 const http2Preface = "PRI ";
 
@@ -87,9 +90,11 @@ export class SideListener {
   readonly #http2: Http2Server;
   readonly #net: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #patienceMs: number;
 
   constructor(options: SideListenerOptions) {
     this.#options = options;
+    this.#patienceMs = options.patienceMs ?? patienceMsDefault;
     const { relay } = options;
     const needs = needsOf(services);
     for (const method of GrpcHealth.methods) {
@@ -114,14 +119,21 @@ export class SideListener {
       });
     };
     this.#http = createHttpServer(
-      { maxHeaderSize: 8_192, headersTimeout: 10_000, requestTimeout: 30_000 },
+      {
+        maxHeaderSize: 8_192,
+        headersTimeout: this.#patienceMs,
+        requestTimeout: 3 * this.#patienceMs,
+        connectionsCheckingInterval: Math.ceil(this.#patienceMs / 10),
+      },
       (request, response) => take(request, response, () => rpc(request, response)),
     );
     this.#http2 = createHttp2Server(
       { settings: { maxConcurrentStreams: 64, maxHeaderListSize: 16_384 } },
       (request, response) => take(request, response, () => rpc(request, response)),
     );
-    this.#http2.setTimeout(0);
+    this.#http2.on("session", (session) => session.setTimeout(idleMsMax, () => session.close()));
+    // It never listens by itself, and only listening begins to look for requests that take too long.
+    this.#http.emit("listening");
     this.#net = createServer({ noDelay: true }, (socket) => this.#accept(socket));
     this.#net.maxConnections = connectionsMax;
   }
@@ -148,6 +160,7 @@ export class SideListener {
     await new Promise((resolve) => setImmediate(resolve));
     for (const socket of this.#sockets) socket.destroySoon();
     this.#http.closeAllConnections();
+    this.#http.close();
     await closed;
   }
 
@@ -210,7 +223,7 @@ export class SideListener {
     socket.once("close", () => this.#sockets.delete(socket));
     const ignoreError = (): void => {};
     socket.on("error", ignoreError);
-    socket.setTimeout(firstBytesMs, () => socket.destroy());
+    socket.setTimeout(this.#patienceMs, () => socket.destroy());
     const onReadable = (): void => {
       const first = socket.read() as Buffer | null;
       if (first === null) return;

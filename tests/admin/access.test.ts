@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { stat, writeFile } from "node:fs/promises";
 import { request as httpRequest } from "node:http";
-import { connect, type Socket } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -201,22 +201,22 @@ test("health is for everybody: what is told is the state, not what is wrong", as
   ]);
 });
 
-test("a connection that says nothing, and one that says something else, cost no more than that", async (t) => {
-  const side = await SideWorld.open(t);
+test("a connection that says nothing, half of something, or something else, ends by itself", async (t) => {
+  const side = await SideWorld.open(t, { patienceMs: 200 });
   const { port } = new URL(side.url);
-  const open = (): Promise<Socket> =>
-    new Promise((resolve) => {
-      const socket = connect(Number(port), "127.0.0.1", () => resolve(socket));
+  const ended = async (first: string): Promise<void> => {
+    await new Promise<void>((resolve) => {
+      const socket = connect(Number(port), "127.0.0.1", () => socket.write(first));
+      socket.on("error", () => undefined);
+      socket.resume();
+      socket.once("close", () => resolve());
     });
-  const silent = await open();
-  const noise = await open();
-  const closed = new Promise<void>((resolve) => noise.once("close", () => resolve()));
-  noise.on("error", () => undefined);
-  noise.resume();
-  noise.write("\u0016\u0003\u0001 not http\r\n\r\n");
-  await closed;
+  };
+  await ended("");
+  await ended("P");
+  await ended("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthor");
+  await ended("\u0016\u0003\u0001 not http\r\n\r\n");
   assert.equal((await side.client(HealthService).check({})).health?.version, "0.1.0");
-  silent.destroy();
 });
 
 test("a relay that shuts down says so, and its streams end", async (t) => {

@@ -50,7 +50,10 @@ export class SideWorld {
 
   static async open(
     t: TestContext,
-    options: RelayWorldOptions & { readonly withoutTokens?: boolean } = {},
+    options: RelayWorldOptions & {
+      readonly withoutTokens?: boolean;
+      readonly patienceMs?: number;
+    } = {},
   ): Promise<SideWorld> {
     const world = new RelayWorldUnderTest(options);
     const folder = await testFolder(t);
@@ -65,6 +68,7 @@ export class SideWorld {
       tokens: options.withoutTokens === true ? undefined : tokens,
       health: () => readHealth(world.relay, "ws://relay.example/#key", 12),
       handshakes: () => 0,
+      ...(options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs }),
     });
     const port = await side.listen("127.0.0.1:0");
     t.after(() => side.close());

@@ -250,8 +250,9 @@ export const ProblemKindSchema: GenEnum<ProblemKind> = /*@__PURE__*/
  * token that holds: UNAUTHENTICATED. A token with the scope `read` may call what
  * is marked NO_SIDE_EFFECTS; anything else with it: PERMISSION_DENIED. A mistake
  * in a request is INVALID_ARGUMENT. What the relay itself refuses carries a
- * `syncrelay.sync.v1.Error` as detail, and the Connect code that docs/PROTOCOL.md
- * names beside its code. While the relay shuts down: UNAVAILABLE.
+ * `syncrelay.sync.v1.Error` as detail, and the Connect code that
+ * docs/OPERATIONS.md names beside its code. While the relay shuts down:
+ * UNAVAILABLE.
  *
  * @generated from service syncrelay.admin.v1.HealthService
  */
