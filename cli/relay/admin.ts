@@ -32,7 +32,8 @@ import { CommandError, ExitCode, usageError } from "../exit-codes.ts";
 import { type Fields, formatBytes, formatDuration, formatTable, printable } from "../output.ts";
 import type { Context } from "../program.ts";
 import { readAmount, readSpan } from "./amounts.ts";
-import { dataFolder, openSideClient, type SideClient, type SideOptions } from "./side-client.ts";
+import { dataFolder, type SideOptions } from "./data-folder.ts";
+import type { SideClient } from "./side-client.ts";
 
 const json = (): Option => new Option("--json", "print JSON objects, one a line, errors too");
 const sideOptions = (): readonly Option[] => [
@@ -87,7 +88,13 @@ Examples:
     command.action(async (...given: unknown[]) => {
       const names = given.filter((each): each is string => typeof each === "string");
       const parsed = command.opts<Options & SideOptions>();
-      await act(await openSideClient(context, parsed), parsed, ...names);
+      // Loaded only here: a relay that is served with its side API off does without these libraries.
+      const { explainSideError, openSideClient } = await import("./side-client.ts");
+      try {
+        await act(await openSideClient(context, parsed), parsed, ...names);
+      } catch (error) {
+        throw explainSideError(error);
+      }
     });
   };
   const section = (name: string, description: string): Command =>

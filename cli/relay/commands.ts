@@ -16,7 +16,6 @@ import {
   readSettings,
   setSetting,
 } from "./config.ts";
-import { explainSideError } from "./side-client.ts";
 
 const listen = (): Option =>
   new Option("--listen <host:port>", "where devices connect (default: 127.0.0.1:8080)");
@@ -183,8 +182,7 @@ export function explainRelayError(error: unknown): unknown {
   if (error instanceof RelayOptionsError) {
     return usageError(error.message, "see: sync-relay serve --help");
   }
-  if (!(error instanceof SyncError)) return explainSideError(error);
-  if (error.hint === undefined) return error;
+  if (!(error instanceof SyncError) || error.hint === undefined) return error;
   const [, message = error.hint, hint = ""] = /^(.*?): (.*)$/.exec(error.hint) ?? [];
   return new CommandError(errorRow(error.code).exit as ExitCode, error.codeName, message, {
     hint,

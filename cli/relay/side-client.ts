@@ -17,13 +17,7 @@ import { errorOfMessage } from "../../wire/errors.ts";
 import { CommandError, ExitCode, usageError } from "../exit-codes.ts";
 import { printable } from "../output.ts";
 import type { Context } from "../program.ts";
-
-/** Which relay, and with which token. */
-export interface SideOptions {
-  readonly url?: string;
-  readonly tokenFile?: string;
-  readonly data?: string;
-}
+import { dataFolder, type SideOptions } from "./data-folder.ts";
 
 export interface SideClient {
   /** A client of one service. */
@@ -65,13 +59,6 @@ export async function openSideClient(
     interceptors: [authorize],
   });
   return { of: (service) => createClient(service, transport) };
-}
-
-export function dataFolder(
-  env: Context["world"]["env"],
-  options: { readonly data?: string },
-): string {
-  return options.data ?? env["SYNC_RELAY_DATA"] ?? "./data";
 }
 
 async function tokenOf(folder: string, file: string | undefined): Promise<string | undefined> {
