@@ -10,7 +10,7 @@ export const helloBytes = 8;
 export const frameType = {
   /** Up: request (u32), payload. Down: request (u32) of everything stored, one after another. */
   push: 1,
-  /** Up: nothing more; from now on the group's new rows come. Down: rows. */
+  /** Up: nothing more; from now on the group's new rows come. Down: rows; at first none, at once. */
   deliver: 2,
   /** Up: cursor (u32) to start after; 0 for all. Down: rows, as many frames as it takes. */
   pull: 3,

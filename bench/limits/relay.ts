@@ -124,8 +124,10 @@ class LimitRelay {
     }
     const message = Buffer.allocUnsafe(frame.byteLength - tagBytes);
     connection.up.open(frame, message, 0);
-    if (message[0] === frameType.deliver) connection.group.readers.push(connection);
-    else if (message[0] === frameType.pull)
+    if (message[0] === frameType.deliver) {
+      connection.group.readers.push(connection);
+      send(connection, rowsMessage(frameType.deliver, []));
+    } else if (message[0] === frameType.pull)
       void this.#answerPull(connection, message.readUInt32LE(1));
   }
 

@@ -54,6 +54,14 @@ class LimitClient {
     return new LimitClient(socket, options.client, options.sealed, options.payloadBytes);
   }
 
+  /** Asks for the group's new rows, and resolves when they come from now on. */
+  subscribe(): Promise<void> {
+    return new Promise((resolve) => {
+      this.onMessage = () => resolve();
+      this.ask(Buffer.from([frameType.deliver]));
+    });
+  }
+
   /** Adds a push; `flush` sends it. */
   push(request: number): void {
     this.#push.writeUInt32LE(request, 1);
@@ -140,8 +148,11 @@ async function delivery(args: DeliveryArgs): Promise<{ p50Ms: number; p99Ms: num
   const sealed = true;
   const writer = await LimitClient.connect({ ...args, sealed, client: 0, group: 0 });
   const reader = await LimitClient.connect({ ...args, sealed, client: 1, group: 0 });
-  reader.ask(Buffer.from([frameType.deliver]));
-  const besideEach = Math.ceil((args.beside * args.total) / args.perSecond / args.besideClients);
+  await reader.subscribe();
+  const besideEach =
+    args.besideClients === 0
+      ? 0
+      : Math.ceil((args.beside * args.total) / args.perSecond / args.besideClients);
   const beside = await Promise.all(
     Array.from({ length: args.besideClients }, (_, i) =>
       LimitClient.connect({ ...args, sealed, client: 2 + i, group: 1 + i }),
@@ -179,8 +190,8 @@ async function fanOut(args: FanOutArgs): Promise<{ perSecond: number }> {
   const writer = await LimitClient.connect({ ...args, sealed, client: 0, group: 0 });
   for (let i = 1; i <= args.readers; i++) {
     const reader = await LimitClient.connect({ ...args, sealed, client: i, group: 0 });
+    await reader.subscribe();
     reader.onMessage = (message) => throughput.count(countRows(message));
-    reader.ask(Buffer.from([frameType.deliver]));
   }
   const push = (count: number): void => {
     for (let i = 0; i < count; i++) writer.push(0);

@@ -104,7 +104,10 @@ async function delivery(args: DeliveryArgs): Promise<{ p50Ms: number; p99Ms: num
     pushes: args.total,
     blobsPerPush: 1,
   });
-  const besideEach = Math.ceil((args.beside * args.total) / args.perSecond / args.besideClients);
+  const besideEach =
+    args.besideClients === 0
+      ? 0
+      : Math.ceil((args.beside * args.total) / args.perSecond / args.besideClients);
   const beside: Writer[] = [];
   for (let i = 0; i < args.besideClients && besideEach > 0; i++) {
     const group = await openGroup(args, 0, { ...args, pushes: besideEach, blobsPerPush: 1 });
