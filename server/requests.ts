@@ -9,13 +9,14 @@ import {
   TooLargeSchema,
   VersionRangeSchema,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import { type Blob, BlobHeaderSchema, type Push } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import { type Blob, type Push } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import {
   type ChangeMembership,
   ControlBlobSchema,
   ControlClearSchema,
 } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { HelloSchema, MemberRole } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { decodeHeader } from "../wire/blob-header.ts";
 import { copyBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
@@ -31,14 +32,7 @@ import {
   signatureBytes,
   zeroLink,
 } from "../wire/ids.ts";
-import {
-  batchBlobsMax,
-  controlBytesMax,
-  headerBytesMax,
-  headerDeletesMax,
-  helloBytesMax,
-  membersMax,
-} from "../wire/limits.ts";
+import { batchBlobsMax, controlBytesMax, helloBytesMax, membersMax } from "../wire/limits.ts";
 import { decodePart } from "../wire/message-shape.ts";
 import { protocolVersions } from "../wire/protocol.ts";
 import type { ChangeRequest, PushBlob, PushRequest } from "./group-log.ts";
@@ -129,16 +123,10 @@ function readBlob(
   if (bytes > blobBytesMax) throw tooLarge(TooLarge_Subject.BLOB, blobBytesMax);
   sized(blob.blobId, blobIdBytes);
   sized(blob.signature, signatureBytes);
-  if (blob.body.byteLength === 0 || blob.header.byteLength > headerBytesMax) throw invalid();
-  const header = decodePart(BlobHeaderSchema, blob.header);
-  const seq = toNumber(header.seq);
-  if (seq === 0) throw invalid();
-  sized(header.previousLink, linkBytes);
-  sized(header.entryHash, linkBytes);
-  if (header.deletes.length > headerDeletesMax) throw invalid();
-  for (const deleted of header.deletes) sized(deleted, blobIdBytes);
+  if (blob.body.byteLength === 0) throw invalid();
+  const header = decodeHeader(blob.header, ErrorCode.ENVELOPE_INVALID);
   return {
-    seq,
+    seq: header.seq,
     previousLink: header.previousLink,
     link: blobLink(groupId, sender, blob.blobId, blob.header),
     blobId: blob.blobId,

@@ -6,6 +6,7 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Envelope, EnvelopeSchema } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
 import { ErrorCode, errorMessageOf, SyncError } from "./errors.ts";
+import { decodeHotEnvelope } from "./hot-decoders.ts";
 import { recordItemsMax, sizePrefixBytesMax } from "./limits.ts";
 import { decoding, ItemCounter } from "./message-shape.ts";
 
@@ -50,6 +51,7 @@ export function sizeDelimited(bytes: Uint8Array): Uint8Array {
 export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number): Envelope[] {
   const envelopes: Envelope[] = [];
   const items = new ItemCounter(recordItemsMax);
+  const takeItems = (count: number): void => items.take(count);
   let offset = 0;
   while (offset < plaintext.byteLength) {
     let length = 0;
@@ -65,13 +67,18 @@ export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number)
     if (length > envelopeBytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
     if (offset + length > plaintext.byteLength) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     const encoded = plaintext.subarray(offset, offset + length);
+    offset += length;
+    const hot = decodeHotEnvelope(encoded, takeItems);
+    if (hot !== undefined) {
+      envelopes.push(hot);
+      continue;
+    }
     items.count(EnvelopeSchema, encoded);
     try {
       envelopes.push(fromBinary(EnvelopeSchema, encoded, decoding));
     } catch (cause) {
       throw new SyncError(ErrorCode.ENVELOPE_INVALID, { cause });
     }
-    offset += length;
   }
   return envelopes;
 }

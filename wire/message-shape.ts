@@ -122,6 +122,16 @@ export class ItemCounter {
     }
   }
 
+  /** Items that may still come. */
+  get left(): number {
+    return this.#left;
+  }
+
+  /** Counts what was decoded without the walk. */
+  take(items: number): void {
+    this.#take(items);
+  }
+
   #take(items: number): void {
     this.#left -= items;
     if (this.#left < 0) throw new SyncError(ErrorCode.ENVELOPE_INVALID);

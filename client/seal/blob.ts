@@ -18,6 +18,7 @@ import {
 import type { Blob } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { concatBytes, emptyBytes, equalBytes, fromUtf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { Fields } from "../../wire/fields.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import type { BlobParts } from "../../wire/hot-encoders.ts";
 import { blobIdBytes, blobLink, deviceIdBytes, linkBytes, signatureBytes } from "../../wire/ids.ts";
@@ -28,7 +29,6 @@ import {
   witnessedMax,
 } from "../../wire/limits.ts";
 import { altered, decodeMessage, fitsUtf8, safeNumber } from "./checks.ts";
-import { Fields } from "./fields.ts";
 import { decodeHeader, encodeHeader, type Header } from "./header.ts";
 import { type DeviceKeys, verifySignature } from "./keys.ts";
 import { blobSignatureLabel } from "./labels.ts";

@@ -1,13 +1,13 @@
 /**
- * The fields of an encoded message, one after another: for the three messages
- * that every blob is opened through, where the generic decoder would cost more
+ * The fields of an encoded message, one after another: for the few messages
+ * that every blob is read through, where the generic decoder would cost more
  * than all the cryptography. Tests hold what is decoded here to the generic
  * decoder, so the schema stays the only source of the shapes.
  *
  * Unknown fields are passed over, as everywhere; the obsolete groups, and a
  * field whose wire type is not the schema's, are refused.
  */
-import { type ErrorCode, SyncError } from "../../wire/errors.ts";
+import { type ErrorCode, SyncError } from "./errors.ts";
 
 /** A number above 2^53 - 1 reads as this: no bound admits it. */
 const tooLarge = Number.POSITIVE_INFINITY;
