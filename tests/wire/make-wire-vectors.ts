@@ -68,6 +68,7 @@ const envelopes: JsonValue[] = [
   }),
   error("QUOTA_EXCEEDED", { quota: { usedBytes: "5", limitBytes: "6", store: true } }),
   error("INTERNAL", { incident: { id: "k3v9" } }),
+  error("DEVICE_REVOKED", { revocation: { byOperator: true } }),
   { requestId: "2", done: {} },
   {
     welcome: {
