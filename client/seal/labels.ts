@@ -50,3 +50,8 @@ export const pairingLinkLabel: Uint8Array = utf8("syncrelay/1 pairing link psk")
 export const pairingCodeSaltLabel: Uint8Array = utf8("syncrelay/1 pairing code salt");
 /** HKDF of the handshake hash: the comparison string. */
 export const comparisonLabel: Uint8Array = utf8("syncrelay/1 pairing comparison");
+
+/** HKDF of a recovery phrase's seed: the key of its recovery record. */
+export const recoveryRecordLabel: Uint8Array = utf8("syncrelay/1 recovery record key");
+/** Hash of a device's three public keys, as people compare it in full. */
+export const deviceFingerprintLabel: Uint8Array = utf8("syncrelay/1 device fingerprint");
