@@ -29,6 +29,7 @@ import type { Group } from "./group.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Inviting } from "./inviting.ts";
 import type { LobbyTask } from "./lobby.ts";
+import type { MembershipChanges } from "./membership-changes.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Reader } from "./reader.ts";
 import { Backoff, type ConnectionEnd } from "./reconnect.ts";
@@ -39,6 +40,7 @@ import type { ConnectionStatus, DeviceInfo } from "./types.ts";
 /** The parts that an engine drives. */
 export interface EngineParts {
   readonly group: Group;
+  readonly changes: MembershipChanges;
   readonly reader: Reader;
   readonly outbox: Outbox;
   readonly inbox: Inbox;
@@ -74,6 +76,8 @@ export class Engine {
   #state: State = { kind: "idle" };
   #task: LobbyTask | undefined;
   #away = false;
+  /** A person asked to connect, whatever spoke against it. */
+  #asked = false;
 
   constructor(core: Core, parts: EngineParts) {
     this.#core = core;
@@ -116,6 +120,7 @@ export class Engine {
     if (state.kind === "waiting") state.cancel();
     if (state.kind === "waiting" || state.kind === "stopped" || state.kind === "idle") {
       this.#backoff.reset();
+      this.#asked = true;
       this.#state = { kind: "idle" };
       this.start();
     }
@@ -177,7 +182,9 @@ export class Engine {
     if (this.#task !== undefined) return true;
     const { membership } = this.#core.device;
     return (
-      membership === DeviceState_Membership.MEMBER || membership === DeviceState_Membership.ADMITTED
+      membership === DeviceState_Membership.MEMBER ||
+      membership === DeviceState_Membership.ADMITTED ||
+      (membership === DeviceState_Membership.REMOVED && this.#asked)
     );
   }
 
@@ -255,11 +262,12 @@ export class Engine {
   /** Control before log: no blob is judged, and none sealed, by a roster or an epoch that is behind. */
   async #bringOn(connection: Connection, welcome: GroupWelcome): Promise<void> {
     const core = this.#core;
-    const { group, reader, outbox, acknowledger } = this.#parts;
+    const { group, changes, reader, outbox, acknowledger } = this.#parts;
     if (welcome.logId.byteLength !== logIdBytes) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     for (const presence of welcome.presence) this.#seen(presence);
     await group.catchUp(connection, welcome.membership);
     if (!this.#is(connection)) return;
+    await group.welcomedBack();
     await this.#meetLog(welcome);
     if (!this.#is(connection)) return;
     core.session = connection;
@@ -269,6 +277,7 @@ export class Engine {
     if (!this.#is(connection)) return;
     acknowledger.begin(connection);
     if (this.#away) this.#tellPresence(connection);
+    changes.begin(connection);
     for (const invite of this.#invites) this.#beginInvite(connection, invite);
     await group.submitAdditions(connection);
   }
@@ -409,8 +418,10 @@ export class Engine {
         error.code === ErrorCode.KEY_MISSING);
     const judged = admitting ? { ...end, certain: false } : end;
     const waitMs = this.#backoff.ended(judged, host.monotonicMs(), host.uniform());
-    const shown = error.cause instanceof StateStoreError ? error.cause : error;
+    const shown = error.cause instanceof StateStoreError ? error.cause : claimOf(error);
     if (waitMs === undefined) {
+      this.#asked = false;
+      if (this.#task === undefined && error.code === ErrorCode.DEVICE_REVOKED) this.#revoked(error);
       this.#state = { kind: "stopped", error: shown };
       this.#task?.stopped(shown);
     } else if (end.renew === true) {
@@ -429,7 +440,22 @@ export class Engine {
     this.#core.moved();
   }
 
+  /** Removed by the group, or refused by the operator: the one is kept, the other only shown. */
+  #revoked(error: SyncError): void {
+    if (isByOperator(error)) return;
+    const { group, changes } = this.#parts;
+    group.removedHere().then(
+      () => changes.giveUp(error),
+      (failure: unknown) => {
+        if (!(failure instanceof StateStoreError)) throw failure;
+        // Not written: the next session is told again.
+        this.#core.failed(failure);
+      },
+    );
+  }
+
   #endParts(): void {
+    this.#parts.changes.end();
     const { reader, outbox, acknowledger, inbox } = this.#parts;
     this.#core.session = undefined;
     reader.end();
@@ -439,6 +465,22 @@ export class Engine {
     this.#presence.clear();
     inbox.wake();
   }
+}
+
+function isByOperator({ detail }: SyncError): boolean {
+  return detail?.case === "revocation" && detail.value.byOperator === true;
+}
+
+/** Who revoked this device, as the relay has it. */
+function claimOf(error: SyncError): SyncError {
+  if (error.code !== ErrorCode.DEVICE_REVOKED || error.hint !== undefined) return error;
+  const { detail } = error;
+  return new SyncError(error.code, {
+    hint: isByOperator(error)
+      ? "the relay says that its operator refuses this device; the group has not removed it"
+      : "what it had, and what was queued, is still here",
+    ...(detail === undefined ? {} : { detail }),
+  });
 }
 
 const presenceNames: Readonly<Partial<Record<PresenceState, DeviceInfo["presence"]>>> = {

@@ -15,7 +15,7 @@ import {
   type PendingAddition,
   PendingAdditionSchema,
 } from "../gen/syncrelay/state/v1/state_pb.ts";
-import type { MembershipVersion } from "../gen/syncrelay/sync/v1/error_pb.ts";
+import type { MembershipDetail, MembershipVersion } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import {
   type ChangeMembership,
   ChangeMembershipSchema,
@@ -24,16 +24,31 @@ import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
-import { idText } from "../wire/ids.ts";
+import { idText, linkBytes } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decode, encodeDevice, encodeLog, noLog } from "./disk.ts";
+import type { ChainPlace } from "./seal/blob.ts";
 import { addDevice } from "./seal/changes.ts";
+import { type Control, decodeControl } from "./seal/control-blob.ts";
 import { type ControlChain, extendChain, isMember, members, readChain } from "./seal/membership.ts";
 import type { StateTransaction } from "./state-store.ts";
 
 /** Tries to get one addition in before the next session takes it up. */
 const conflictsMax = 16;
+
+/** What became of one try at a change. */
+export type Attempt =
+  /** There is nothing to do on the chain as it is. */
+  | { readonly kind: "nothing" }
+  /** The relay has it on disk, and the chain here is extended. */
+  | { readonly kind: "accepted" }
+  /** Another change came first; the chain here has it now. */
+  | { readonly kind: "moved" }
+  /** A device that was to be removed has written more than the change says. */
+  | { readonly kind: "closing"; readonly place: ChainPlace }
+  /** The relay refused it, or is gone, or it cannot be made. */
+  | { readonly kind: "refused"; readonly error: SyncError };
 
 export interface GroupHooks {
   /** The chain is another one. */
@@ -57,7 +72,10 @@ export class Group {
   async load(tx: StateTransaction): Promise<void> {
     const core = this.#core;
     const rows = await tx.range("control", 1);
-    if (rows.length === 0 || core.device.membership !== DeviceState_Membership.MEMBER) return;
+    const { membership } = core.device;
+    const inGroup =
+      membership === DeviceState_Membership.MEMBER || membership === DeviceState_Membership.REMOVED;
+    if (rows.length === 0 || !inGroup) return;
     core.chain = decode(() =>
       readChain(
         rows.map((row) => row.value),
@@ -81,6 +99,66 @@ export class Group {
   /** Asks for control blobs that may have come since. */
   refresh(session: Connection): Promise<void> {
     return this.#alone(() => this.#pull(session));
+  }
+
+  /** Makes a change on the chain as it is and submits it, once. Needs a chain that is caught up. */
+  attempt(
+    session: Connection,
+    make: (chain: ControlChain) => ChangeMembership | undefined,
+  ): Promise<Attempt> {
+    return this.#alone(async () => {
+      const { chain } = this.#core;
+      if (chain === undefined) return { kind: "nothing" };
+      let change: ChangeMembership | undefined;
+      try {
+        change = make(chain);
+        if (change === undefined) return { kind: "nothing" };
+        await session.request({ case: "changeMembership", value: change });
+      } catch (error) {
+        if (!(error instanceof SyncError)) throw error;
+        if (error.code !== ErrorCode.MEMBERSHIP_CONFLICT) return { kind: "refused", error };
+        const place = closingOf(error);
+        if (place !== undefined) return { kind: "closing", place };
+        await this.#pull(session);
+        return { kind: "moved" };
+      }
+      await this.#extend([change.controlBlob]);
+      return { kind: "accepted" };
+    });
+  }
+
+  /** The control chain that is stored here: `ControlBlob`s, encoded. */
+  async blobs(): Promise<Uint8Array[]> {
+    const rows = await this.#core.disk.write((tx) => tx.range("control", 1));
+    return rows.map(({ value }) => value);
+  }
+
+  /**
+   * The group goes on without this device, by what the relay says or by a control blob whose secret is
+   * for others: a claim, which nobody but the others could prove. It keeps what it has, signs nothing,
+   * and is a member again where a relay welcomes it with a chain that says so.
+   */
+  async removedHere(): Promise<void> {
+    if (this.#core.device.membership !== DeviceState_Membership.MEMBER) return;
+    await this.#writeMembership(DeviceState_Membership.REMOVED);
+  }
+
+  /** The relay welcomes this device, and the chain has it. */
+  async welcomedBack(): Promise<void> {
+    if (this.#core.device.membership !== DeviceState_Membership.REMOVED) return;
+    await this.#writeMembership(DeviceState_Membership.MEMBER);
+  }
+
+  async #writeMembership(membership: DeviceState_Membership): Promise<void> {
+    const core = this.#core;
+    const device = create(DeviceStateSchema, { ...core.device, membership });
+    await core.disk.write(
+      (tx) => tx.put("device", "state", encodeDevice(device)),
+      () => {
+        core.device = device;
+      },
+    );
+    this.#changed();
   }
 
   /** A person said yes: kept before the joiner hears of it. */
@@ -238,6 +316,11 @@ export class Group {
     const first = chain.version.count + 1;
     for (const blob of blobs) {
       const before: ControlChain = chain;
+      if (leavesOut(before, blob, core.keys.deviceId)) {
+        throw new SyncError(ErrorCode.DEVICE_REVOKED, {
+          hint: "the group's keys were changed, and this device was given none of the new ones",
+        });
+      }
       chain = this.#judge(() => extendChain(before, blob, { keys: core.keys }));
     }
     const after = chain;
@@ -302,6 +385,35 @@ export class Group {
     this.#last = result.catch(() => undefined);
     return result;
   }
+}
+
+/** Where the relay says that a device's chain ends, where it took no removal for that. */
+function closingOf({ detail }: SyncError): ChainPlace | undefined {
+  if (detail?.case !== "membership") return undefined;
+  const closing = (detail.value as MembershipDetail).closing;
+  if (closing === undefined || closing.link.byteLength !== linkBytes) return undefined;
+  return { seq: toNumber(closing.seq), link: closing.link };
+}
+
+/**
+ * Whether a control blob opens an epoch without this device, as a removal does. Its statement cannot
+ * be read, so nothing is proven: an altered one looks like this too.
+ */
+function leavesOut(chain: ControlChain, blob: Uint8Array, deviceId: Uint8Array): boolean {
+  let control: Control;
+  try {
+    control = decodeControl(blob);
+  } catch (error) {
+    if (error instanceof SyncError) return false;
+    throw error;
+  }
+  const { author, clear } = control;
+  return (
+    clear.keyCheck !== undefined &&
+    equalBytes(clear.previousHead, chain.version.head) &&
+    isMember(chain, author) &&
+    !clear.wraps.some((wrap) => equalBytes(wrap.deviceId, deviceId))
+  );
 }
 
 /** The request that made a control blob, made again from the chain on both sides of it. */

@@ -13,6 +13,7 @@ export {
   type StateTransaction,
   type TableName,
 } from "./state-store.ts";
+export { PhraseError, type PhraseState } from "./seal/recovery.ts";
 export { SyncClient, type SyncClientOptions } from "./sync-client.ts";
 export type {
   ConnectionStatus,
@@ -29,6 +30,7 @@ export type {
   PushItem,
   PushOptions,
   PushReceipt,
+  RecoveryPhrase,
   Status,
   SyncEvents,
 } from "./types.ts";

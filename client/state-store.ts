@@ -5,6 +5,7 @@
  * | --- | --- | --- |
  * | `device` | `"seed"` | the device's 32-byte seed, from which all its keys follow |
  * | `device` | `"state"` | `DeviceState` |
+ * | `device` | `"changes"` | `PendingChanges` |
  * | `log` | `"state"` | `LogState` |
  * | `chain` | `"state"` | `ChainState` |
  * | `own` | seq | `OwnBlobState` |

@@ -20,15 +20,25 @@ import type { Host } from "./host.ts";
 import { Inbox } from "./inbox.ts";
 import { Inviting } from "./inviting.ts";
 import { Joining } from "./joining.ts";
+import { MembershipChanges } from "./membership-changes.ts";
 import { Outbox } from "./outbox.ts";
 import { Reader } from "./reader.ts";
+import { recoverByPhrase } from "./recovery.ts";
 import { Refusals } from "./refusals.ts";
 import { foundGroup } from "./seal/changes.ts";
+import { deviceFingerprint } from "./seal/device-fingerprint.ts";
 import { deriveDeviceKeys, seedBytes } from "./seal/keys.ts";
 import { members, type RosterDevice } from "./seal/membership.ts";
 import type { PairingMeansName } from "./seal/pairing.ts";
 import { looksLikeLink, parsePairingLink } from "./seal/pairing-link.ts";
 import type { CodeCost } from "./seal/primitives.ts";
+import {
+  admitPhrase,
+  drawPhrase,
+  type PhraseState,
+  paperOfWords,
+  phraseState,
+} from "./seal/recovery.ts";
 import { parseCode, pskOfCode } from "./seal/short-code.ts";
 import type { StateStore } from "./state-store.ts";
 import { atTurnEnd } from "./turn.ts";
@@ -42,6 +52,7 @@ import type {
   PushItem,
   PushOptions,
   PushReceipt,
+  RecoveryPhrase,
   Status,
   SyncEvents,
 } from "./types.ts";
@@ -73,6 +84,7 @@ export class SyncClient {
   readonly #core: Core;
   readonly #options: SyncClientOptions;
   readonly #group: Group;
+  readonly #changes: MembershipChanges;
   readonly #inbox: Inbox;
   readonly #refusals: Refusals;
   readonly #reader: Reader;
@@ -84,6 +96,8 @@ export class SyncClient {
   #lastStatus = "";
   #lastSyncMs: number | undefined;
   #entering = false;
+  /** Recoveries under way end with the client. */
+  readonly #closing = new AbortController();
   #closed = false;
 
   private constructor(core: Core, options: SyncClientOptions) {
@@ -92,7 +106,15 @@ export class SyncClient {
     this.#refusals = new Refusals(core);
     const buffered = Math.max(1, options.entriesBuffered ?? 10_000);
     this.#inbox = new Inbox(core, buffered);
-    this.#group = new Group(core, { changed: () => this.#membershipChanged() });
+    this.#group = new Group(core, {
+      changed: () => {
+        this.#changes.changed();
+        this.#membershipChanged();
+      },
+    });
+    this.#changes = new MembershipChanges(core, this.#group, {
+      caughtUp: () => this.#reader.caughtUp,
+    });
     this.#reader = new Reader(core, this.#inbox, this.#refusals, buffered, {
       refreshGroup: async () => {
         if (core.session !== undefined) await this.#group.refresh(core.session);
@@ -103,6 +125,7 @@ export class SyncClient {
       stored: () => {
         this.#outbox.read();
         this.#acknowledger.check();
+        this.#changes.read();
       },
     });
     this.#outbox = new Outbox(core, {
@@ -124,6 +147,7 @@ export class SyncClient {
     this.#inbox.applied = () => this.#acknowledger.check();
     this.#engine = new Engine(core, {
       group: this.#group,
+      changes: this.#changes,
       reader: this.#reader,
       outbox: this.#outbox,
       inbox: this.#inbox,
@@ -311,6 +335,154 @@ export class SyncClient {
     });
   }
 
+  /**
+   * Removes devices from the group, for good: nothing they write from now on is applied, and nothing
+   * that is written from now on can be read by them. Kept until it is done, also across a restart;
+   * resolves when the group's chain says so.
+   */
+  async remove(deviceIds: readonly string[]): Promise<void> {
+    this.#checkMember();
+    const { chain, deviceText } = this.#core;
+    for (const id of deviceIds) {
+      if (id === deviceText) throw new UsageError("a device cannot remove itself");
+      const device = chain?.devices.get(id);
+      if (device === undefined) {
+        throw new SyncError(ErrorCode.DEVICE_UNKNOWN, {
+          hint: "no device of the group has that id",
+        });
+      }
+    }
+    await this.#changes.remove(deviceIds);
+  }
+
+  /** Gives the group a new secret, for what is written from now on. Resolves when it has one. */
+  async rotate(): Promise<void> {
+    this.#checkMember();
+    await this.#changes.rotate();
+  }
+
+  /** Gives this device another name. Resolves when the group has it. */
+  async rename(name: string): Promise<void> {
+    this.#checkMember();
+    checkName(name);
+    await this.#changes.rename(name);
+  }
+
+  /**
+   * Makes a recovery phrase. Its words are returned once and kept nowhere: whoever has them can bring
+   * the group and everything the relay holds of it back onto a new device. With `replace`, phrases
+   * there were before are removed once the new one is in.
+   */
+  async createRecoveryPhrase(
+    options: { readonly replace?: boolean } = {},
+  ): Promise<RecoveryPhrase> {
+    this.#checkMember();
+    const core = this.#core;
+    const before = this.#phrases();
+    if (before.length > 0 && options.replace !== true) {
+      throw new UsageError("the group has a recovery phrase already; it can be replaced");
+    }
+    const { words, paper } = drawPhrase(core.host.random);
+    const { deviceId } = paper.keys;
+    try {
+      await this.#changes.admit({
+        deviceId,
+        make: (chain) =>
+          admitPhrase(chain, paper, {
+            keys: core.keys,
+            random: core.host.random,
+            nowMs: Math.floor(core.host.nowMs()),
+          }),
+      });
+    } finally {
+      paper.wipe();
+    }
+    const replaced = before.length === 0 ? Promise.resolve() : this.#changes.remove(before);
+    replaced.catch(() => undefined);
+    // Asked for on disk before the words are given out.
+    await core.disk.write(() => undefined);
+    return { words, deviceId: idText(deviceId), fingerprint: fingerprint(deviceId), replaced };
+  }
+
+  /** Whether words are a recovery phrase of this group. Throws `PhraseError` where they are no phrase. */
+  async verifyRecoveryPhrase(words: string | readonly string[]): Promise<PhraseState> {
+    this.#checkMember();
+    const { chain } = this.#core;
+    const paper = paperOfWords(words);
+    try {
+      if (chain === undefined) return "unknown";
+      return phraseState(chain, await this.#group.blobs(), paper);
+    } finally {
+      paper.wipe();
+    }
+  }
+
+  /** Removes every recovery phrase of the group. Resolves with how many there were. */
+  async revokeRecoveryPhrase(): Promise<number> {
+    this.#checkMember();
+    const phrases = this.#phrases();
+    if (phrases.length > 0) await this.#changes.remove(phrases);
+    return phrases.length;
+  }
+
+  /**
+   * Brings a group back onto this device, which is in none, by its recovery phrase. Resolves when this
+   * device is a full member and holds the keyring. Nothing of the words is kept. Throws `PhraseError`
+   * where they are no phrase.
+   */
+  async recover(
+    words: string | readonly string[],
+    options: {
+      /** Which group, where the phrase is in several. */
+      readonly groupId?: string;
+      readonly signal?: AbortSignal;
+    } = {},
+  ): Promise<void> {
+    const { signal } = options;
+    await this.#enter(async () => {
+      const { membership, relayAddress } = this.#core.device;
+      if (
+        membership !== DeviceState_Membership.UNSPECIFIED &&
+        membership !== DeviceState_Membership.ADMITTED
+      ) {
+        throw new UsageError("this device is in a group already");
+      }
+      if (relayAddress === "") throw new UsageError("a relay address is needed to recover a group");
+      const paper = paperOfWords(words);
+      try {
+        const closing = this.#closing.signal;
+        await recoverByPhrase(this.#core, {
+          paper,
+          groupId: options.groupId,
+          signal: signal === undefined ? closing : AbortSignal.any([signal, closing]),
+          admitted: (admission) =>
+            this.#writeDevice({ membership: DeviceState_Membership.ADMITTED, ...admission }),
+        });
+      } finally {
+        paper.wipe();
+      }
+    });
+    this.#engine.retry();
+    await this.#untilMember(signal);
+  }
+
+  /** A device in full: 64 hexadecimal digits over all its public keys. Default: this one. */
+  fingerprint(deviceId: string = this.deviceId): string {
+    const device =
+      this.#core.chain?.devices.get(deviceId) ??
+      (deviceId === this.deviceId ? this.#core.keys : undefined);
+    if (device === undefined) {
+      throw new SyncError(ErrorCode.DEVICE_UNKNOWN, { hint: "no device of the group has that id" });
+    }
+    return deviceFingerprint(device);
+  }
+
+  #phrases(): string[] {
+    return this.devices()
+      .filter(({ role }) => role === "paper")
+      .map(({ deviceId }) => deviceId);
+  }
+
   /** Founding and joining: one at a time. */
   async #enter(run: () => Promise<void>): Promise<void> {
     this.#checkOpen();
@@ -363,7 +535,7 @@ export class SyncClient {
       while (!over()) {
         const page = await inbox.page(position);
         if (page === undefined) {
-          if (options.untilCaughtUp === true && this.#reader.caughtUp) return;
+          if (options.untilCaughtUp === true && (this.#reader.caughtUp || this.#removed)) return;
           await inbox.changed();
           continue;
         }
@@ -391,7 +563,7 @@ export class SyncClient {
   /** Resolves when everything queued is on the relay's disk. */
   async flush(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     this.#checkOpen();
-    await this.#outbox.flush(options.signal);
+    await this.#unlessRemoved(this.#outbox.flush(options.signal));
   }
 
   /** Resolves when everything up to the relay's head was read and stored. */
@@ -401,9 +573,11 @@ export class SyncClient {
     const wake = (): void => this.#inbox.wake();
     signal?.addEventListener("abort", wake);
     try {
-      await this.#reader.untilCaughtUp(() => this.#closed || signal?.aborted === true);
+      await this.#reader.untilCaughtUp(
+        () => this.#closed || signal?.aborted === true || this.#removed,
+      );
       signal?.throwIfAborted();
-      this.#checkOpen();
+      this.#checkMember();
     } finally {
       signal?.removeEventListener("abort", wake);
     }
@@ -470,6 +644,12 @@ export class SyncClient {
     if (this.#closed) return;
     this.#closed = true;
     this.#engine.close();
+    this.#closing.abort(new UsageError("the client was closed"));
+    this.#changes.giveUp(
+      new SyncError(ErrorCode.CONNECTION_LOST, {
+        hint: "the client was closed; what was asked for is done when it is opened again",
+      }),
+    );
     try {
       await this.#inbox.close();
       await this.#outbox.settle();
@@ -493,6 +673,7 @@ export class SyncClient {
       if (known !== undefined) core.known = decodeKnown(known);
       await this.#group.load(tx);
       await this.#group.dropUnreceipted(tx);
+      await this.#changes.load(tx);
       await this.#refusals.load(tx);
       await this.#inbox.load(tx);
     });
@@ -697,14 +878,42 @@ export class SyncClient {
     if (this.#closed) throw new UsageError("the client was closed");
   }
 
+  get #removed(): boolean {
+    return this.#core.device.membership === DeviceState_Membership.REMOVED;
+  }
+
+  /** What waits for the relay waits in vain once this device is removed. */
+  async #unlessRemoved<T>(work: Promise<T>): Promise<T> {
+    let off = (): void => undefined;
+    const removed = new Promise<never>((_resolve, reject) => {
+      const consider = (): void => {
+        if (this.#removed) reject(removedError());
+      };
+      off = this.on("membership", consider);
+      consider();
+    });
+    try {
+      return await Promise.race([work, removed]);
+    } finally {
+      off();
+    }
+  }
+
   #checkMember(): void {
     this.#checkOpen();
+    if (this.#removed) throw removedError();
     if (this.#core.device.membership !== DeviceState_Membership.MEMBER) {
       throw new SyncError(ErrorCode.NOT_A_MEMBER, {
         hint: "this device is in no group yet: found one, or join one",
       });
     }
   }
+}
+
+function removedError(): SyncError {
+  return new SyncError(ErrorCode.DEVICE_REVOKED, {
+    hint: "what it had, and what was queued, is still here; it can join again as a new device",
+  });
 }
 
 /** For comparing: errors by what they say, and 64-bit numbers as text. */

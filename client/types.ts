@@ -104,6 +104,17 @@ export interface Invite {
   cancel(): Promise<void>;
 }
 
+/** A recovery phrase, the one time it is shown. */
+export interface RecoveryPhrase {
+  /** Twenty-four words. Nothing keeps them. */
+  readonly words: readonly string[];
+  /** The device it is on paper, as the roster has it. */
+  readonly deviceId: string;
+  readonly fingerprint: string;
+  /** Resolves when the phrases that it replaces are removed; goes on by itself after a restart. */
+  readonly replaced: Promise<void>;
+}
+
 /** Where this device stands with its group. */
 export type MembershipStatus = "none" | "founding" | "admitted" | "member" | "removed";
 

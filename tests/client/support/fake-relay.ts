@@ -653,6 +653,18 @@ export class FakeSession implements ServerHandlers {
         }),
       });
     }
+    for (const { deviceId, position } of change.closings) {
+      const last = made.senders.get(idText(deviceId)) ?? { seq: 0, link: zeroLink };
+      if (position?.seq === BigInt(last.seq) && equalBytes(position.link, last.link)) continue;
+      throw refusal(ErrorCode.MEMBERSHIP_CONFLICT, {
+        case: "membership",
+        value: create(MembershipDetailSchema, {
+          version: versionOf(made),
+          epoch: BigInt(made.epoch),
+          closing: create(SenderPositionSchema, { seq: BigInt(last.seq), link: last.link }),
+        }),
+      });
+    }
     relay.change(made, change, () =>
       this.#answer(id, {
         case: "membershipAck",
