@@ -13,7 +13,7 @@ test("every code of the table has one Connect code, and docs/OPERATIONS.md names
   const page = await readFile(new URL("../../docs/OPERATIONS.md", import.meta.url), "utf8");
   const named = new Map<string, string>();
   for (const [, connectCode = "", list = ""] of page.matchAll(
-    /^\| `([a-z_]+)` \| ([A-Z_, ]+) \|$/gm,
+    /^\| `([a-z_]+)` *\| ([A-Z_, ]+?) *\|$/gm,
   )) {
     for (const name of list.split(", ")) named.set(name, connectCode);
   }
