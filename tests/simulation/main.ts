@@ -1,0 +1,121 @@
+/**
+ * The simulation from the command line.
+ *
+ *     npm run sim -- --seeds 1000              seeds 1 to 1,000
+ *     npm run sim -- --seeds 1 --from 17 --verbose
+ *
+ * Seeds are spread over as many processes as there are cores. Ends with 1 where a seed fails, after
+ * its story.
+ */
+import { fork } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import "./memoize.ts";
+
+const { simulate } = await import("./simulation.ts");
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: "string", default: "100" },
+    from: { type: "string", default: "1" },
+    jobs: { type: "string", default: String(availableParallelism()) },
+    verbose: { type: "boolean", default: false },
+  },
+});
+
+interface Done {
+  readonly seed: number;
+  readonly events: number;
+  readonly blobs: number;
+  readonly ms: number;
+  readonly failures: readonly string[];
+  readonly story: readonly string[];
+}
+
+const seeds = Number(values.seeds);
+const from = Number(values.from);
+if (!Number.isSafeInteger(seeds) || seeds < 1 || !Number.isSafeInteger(from) || from < 0) {
+  process.stderr.write("--seeds and --from take whole numbers\n");
+  process.exit(2);
+}
+
+if (process.send === undefined) await lead();
+else await work();
+
+/** A worker: one seed after another, as it is told. */
+async function work(): Promise<void> {
+  await new Promise<void>((resolve) => {
+    process.on("disconnect", resolve);
+    process.on("message", (seed: number) => {
+      run(seed).then(
+        (done) => process.send?.(done),
+        (error: unknown) => {
+          process.stderr.write(`seed ${seed}: ${String(error)}\n`);
+          process.exit(1);
+        },
+      );
+    });
+    process.send?.("ready");
+  });
+}
+
+async function run(seed: number): Promise<Done> {
+  const beganMs = performance.now();
+  const result = await simulate(seed, values.verbose);
+  const { failures, story, events, blobs } = result;
+  const told = failures.length > 0 || values.verbose ? story : [];
+  return { seed, events, blobs, failures, story: told, ms: performance.now() - beganMs };
+}
+
+async function lead(): Promise<void> {
+  const beganMs = performance.now();
+  const jobs = Math.min(Math.max(1, Number(values.jobs)), seeds);
+  let next = from;
+  let failed = 0;
+  let events = 0;
+  let blobs = 0;
+  let slowest: Done | undefined;
+  const take = (done: Done): void => {
+    events += done.events;
+    blobs += done.blobs;
+    if (slowest === undefined || done.ms > slowest.ms) slowest = done;
+    if (done.failures.length === 0 && done.story.length === 0) return;
+    process.stdout.write(`\nseed ${done.seed}\n${done.story.join("\n")}\n`);
+    if (done.failures.length === 0) return;
+    failed += 1;
+    process.stdout.write(
+      `\nseed ${done.seed} failed: ${done.failures[0]}\n` +
+        `    npm run sim -- --seeds 1 --from ${done.seed} --verbose\n`,
+    );
+  };
+  if (jobs === 1) {
+    while (next < from + seeds) take(await run(next++));
+  } else {
+    await Promise.all(Array.from({ length: jobs }, () => worker()));
+  }
+  const s = (performance.now() - beganMs) / 1000;
+  process.stdout.write(
+    `${blobs} entries, ${events} events; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s; ` +
+      `slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
+      `${seeds} seeds, ${failed} failures\n`,
+  );
+  process.exitCode = failed > 0 ? 1 : 0;
+
+  function worker(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), {
+        execArgv: process.execArgv,
+      });
+      child.on("message", (message: Done | "ready") => {
+        if (message !== "ready") take(message);
+        if (next < from + seeds) child.send(next++);
+        else child.disconnect();
+      });
+      child.on("exit", (code) => {
+        if (code === 0) resolve();
+        else reject(new Error(`a worker ended with ${code}`));
+      });
+    });
+  }
+}
