@@ -485,7 +485,9 @@ export class SessionDriver {
     const { state } = this.#session;
     if (state.kind !== "member" || state.pull !== pull) return;
     const { entry } = live;
-    const last = pull.until === 0 ? entry.row.head : Math.min(pull.until, entry.row.head);
+    const lastNow = (): number =>
+      pull.until === 0 ? entry.row.head : Math.min(pull.until, entry.row.head);
+    const last = lastNow();
     const rows = await this.#relay.store.readBlobs(entry.row.groupKey, pull.after, last, {
       rowsMax: windowBlobsMax,
       bytesMax: Math.min(
@@ -493,6 +495,11 @@ export class SessionDriver {
         Math.max(1, pull.windowBytes),
       ),
     });
+    if (rows.length === 0 && last < lastNow()) {
+      // Committed while the store was read: an empty page that is not the last says nothing.
+      await this.#readPage(pull);
+      return;
+    }
     const fields = rows.map((row) => encodeRow(row, (key) => entry.deviceId(key)));
     let bytes = 0;
     for (const field of fields) bytes += field.byteLength;
