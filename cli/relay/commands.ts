@@ -151,6 +151,9 @@ async function serve(context: Context, options: ConfigOptions): Promise<void> {
       output.event("invite", {}, `${output.paint("dim", "first invite:")} ${code}`);
     else output.event("invite", { file }, `first invite in ${file}`);
   }
+  if (output.interactive && relay.adminUrl !== undefined) {
+    output.note(`side API at ${relay.adminUrl}: sync-relay admin --help`);
+  }
   await stopped(signal);
   await relay.drain();
 }

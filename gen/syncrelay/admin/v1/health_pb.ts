@@ -252,7 +252,8 @@ export const ProblemKindSchema: GenEnum<ProblemKind> = /*@__PURE__*/
  * in a request is INVALID_ARGUMENT. What the relay itself refuses carries a
  * `syncrelay.sync.v1.Error` as detail, and the Connect code that
  * docs/OPERATIONS.md names beside its code. While the relay shuts down:
- * UNAVAILABLE.
+ * UNAVAILABLE. Bytes that are no message at all are INTERNAL in the binary
+ * encoding, and INVALID_ARGUMENT in JSON.
  *
  * @generated from service syncrelay.admin.v1.HealthService
  */
