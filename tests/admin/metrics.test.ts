@@ -150,6 +150,21 @@ test("streams are bounded: the seventeenth is refused, and one that ends makes r
   for (const stop of stops) stop.abort();
 });
 
+test("watched health is told at once, and again only when it changes", async (t) => {
+  const side = await SideWorld.open(t);
+  const ada = new ChainDevice(1);
+  await side.world.found(ada);
+  const peer = await side.world.member(ada);
+  const told: HealthStatus[] = [];
+  for await (const { health } of side.client(HealthService, "grpc-web").watch({})) {
+    told.push(health?.status ?? HealthStatus.UNSPECIFIED);
+    if (told.length === 2) break;
+    side.world.store.failCommits(1);
+    peer.push([ada.make()]);
+  }
+  assert.deepEqual(told, [HealthStatus.OK, HealthStatus.DEGRADED]);
+});
+
 test("health: ok, then what is wrong and what to do, and ok again", async (t) => {
   const side = await SideWorld.open(t, { limits: { storeBytesMax: 1_000 } });
   const client = side.client(HealthService);
