@@ -217,7 +217,7 @@ export class Relay implements SessionHost {
       const live = {
         entry: new GroupEntry(loaded),
         sessions: new Set<SessionDriver>(),
-        greeting: 0,
+        held: 0,
       };
       this.#groups.set(key, live);
       return live;
@@ -436,7 +436,7 @@ export class Relay implements SessionHost {
    */
   #forget(): void {
     for (const [key, live] of this.#groups) {
-      if (live.sessions.size > 0 || live.greeting > 0) continue;
+      if (live.sessions.size > 0 || live.held > 0) continue;
       if ([...live.entry.devices.values()].some((device) => device.soft)) continue;
       this.#groups.delete(key);
     }

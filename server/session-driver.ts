@@ -61,8 +61,8 @@ export interface Port {
 export interface LiveGroup {
   readonly entry: GroupEntry;
   readonly sessions: Set<SessionDriver>;
-  /** Sessions that are about to join: the group is not forgotten meanwhile. */
-  greeting: number;
+  /** Who is about to join or to change it: the group is not forgotten meanwhile. */
+  held: number;
 }
 
 /** What a session asks of the relay. */
@@ -366,11 +366,11 @@ export class SessionDriver {
       this.end(new SyncError(ErrorCode.NOT_A_MEMBER));
       return;
     }
-    live.greeting += 1;
+    live.held += 1;
     try {
       await this.#greetMember(hello, live, device);
     } finally {
-      live.greeting -= 1;
+      live.held -= 1;
     }
   }
 

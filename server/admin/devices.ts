@@ -16,7 +16,7 @@ import type { LiveGroup, SessionDriver } from "../session-driver.ts";
 import type { DeviceRow } from "../store/contract.ts";
 import { memberRoles } from "../welcome.ts";
 import { notFound, precondition } from "./errors.ts";
-import { findGroup } from "./groups.ts";
+import { withGroup } from "./groups.ts";
 import { readDeviceId } from "./requests.ts";
 
 const states: Readonly<Record<DeviceRow["state"], DeviceState>> = {
@@ -30,53 +30,56 @@ const returnMs = 1_000;
 
 export function deviceService(relay: Relay): ServiceImpl<typeof DeviceService> {
   return {
-    list: async (request) => {
-      const live = await findGroup(relay, request.groupId);
-      const devices = [...live.entry.devices.values()].toSorted(
-        (a, b) => a.row.deviceKey - b.row.deviceKey,
-      );
-      return { devices: devices.map((device) => deviceOf(relay, live, device)) };
-    },
-    disconnect: async (request) => {
-      const { live, device } = await findDevice(relay, request);
-      const sessions = sessionsOf(live, device);
-      for (const session of sessions) {
-        session.end(new SyncError(ErrorCode.DRAINING, { retryAfterMs: returnMs }));
-      }
-      return { sessionsEnded: sessions.length };
-    },
-    refuse: async (request) => {
-      const { live, device } = await findDevice(relay, request);
-      const outcome = await relay.operate(
-        (draft) => {
-          if (draft.gone(live.entry)) return "gone";
-          const row = draft.device(device);
-          if (row.state === "removed") return "removed";
-          const state = request.lift ? "active" : "refused";
-          if (row.state !== state) draft.setDevice(device, { ...row, state });
-          return state;
-        },
-        (came) => {
-          if (came !== "refused") return;
-          for (const session of sessionsOf(live, device)) session.end(revokedError("refused"));
-        },
-      );
-      if (outcome === "gone") throw notFound("group");
-      if (outcome === "removed") throw precondition("a member removed that device from the group");
-      return { device: deviceOf(relay, live, device) };
-    },
+    list: (request) =>
+      withGroup(relay, request.groupId, async (live) => {
+        const devices = [...live.entry.devices.values()].toSorted(
+          (a, b) => a.row.deviceKey - b.row.deviceKey,
+        );
+        return { devices: devices.map((device) => deviceOf(relay, live, device)) };
+      }),
+    disconnect: (request) =>
+      withDevice(relay, request, async (live, device) => {
+        const sessions = sessionsOf(live, device);
+        for (const session of sessions) {
+          session.end(new SyncError(ErrorCode.DRAINING, { retryAfterMs: returnMs }));
+        }
+        return { sessionsEnded: sessions.length };
+      }),
+    refuse: (request) =>
+      withDevice(relay, request, async (live, device) => {
+        const outcome = await relay.operate(
+          (draft) => {
+            if (draft.gone(live.entry)) return "gone";
+            const row = draft.device(device);
+            if (row.state === "removed") return "removed";
+            const state = request.lift ? "active" : "refused";
+            if (row.state !== state) draft.setDevice(device, { ...row, state });
+            return state;
+          },
+          (came) => {
+            if (came !== "refused") return;
+            for (const session of sessionsOf(live, device)) session.end(revokedError("refused"));
+          },
+        );
+        if (outcome === "gone") throw notFound("group");
+        if (outcome === "removed")
+          throw precondition("a member removed that device from the group");
+        return { device: deviceOf(relay, live, device) };
+      }),
   };
 }
 
-async function findDevice(
+function withDevice<Result>(
   relay: Relay,
   request: { readonly groupId: string; readonly deviceId: string },
-): Promise<{ readonly live: LiveGroup; readonly device: DeviceEntry }> {
+  run: (live: LiveGroup, device: DeviceEntry) => Promise<Result>,
+): Promise<Result> {
   const deviceId = readDeviceId(request.deviceId);
-  const live = await findGroup(relay, request.groupId);
-  const device = live.entry.devices.get(idText(deviceId));
-  if (device === undefined) throw notFound("device");
-  return { live, device };
+  return withGroup(relay, request.groupId, async (live) => {
+    const device = live.entry.devices.get(idText(deviceId));
+    if (device === undefined) throw notFound("device");
+    return await run(live, device);
+  });
 }
 
 function sessionsOf(live: LiveGroup, device: DeviceEntry): readonly SessionDriver[] {

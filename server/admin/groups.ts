@@ -28,54 +28,71 @@ export function groupService(relay: Relay): ServiceImpl<typeof GroupService> {
         nextPageToken: rows.length > size ? String(shown.at(-1)?.group.groupKey ?? 0) : "",
       };
     },
-    get: async (request) => {
-      const live = await findGroup(relay, request.groupId);
-      return { group: await describe(relay, live.entry) };
-    },
-    setQuota: async (request) => {
+    get: (request) =>
+      withGroup(relay, request.groupId, async (live) => ({
+        group: await describe(relay, live.entry),
+      })),
+    setQuota: (request) => {
       const quotaBytes = readQuota(request.quotaBytes);
-      const live = await findGroup(relay, request.groupId);
-      await change(relay, live, { quotaBytes }, true);
-      return { group: await describe(relay, live.entry) };
+      return withGroup(relay, request.groupId, async (live) => {
+        await change(relay, live, { quotaBytes }, true);
+        return { group: await describe(relay, live.entry) };
+      });
     },
-    suspend: async (request) => {
-      const live = await findGroup(relay, request.groupId);
-      await change(relay, live, { suspended: !request.lift }, request.lift);
-      return { group: await describe(relay, live.entry) };
-    },
-    delete: async (request) => {
-      const live = await findGroup(relay, request.groupId);
-      const group = await describe(relay, live.entry);
-      if (request.confirmation === "") {
-        return {
-          group,
-          confirmation: confirmations.make(live.entry.row.groupId),
-          deleted: false,
-        };
-      }
-      if (!confirmations.holds(live.entry.row.groupId, request.confirmation)) {
-        throw precondition("the confirmation does not hold: ask for a new one");
-      }
-      await relay.operate(
-        (draft) => {
-          if (draft.gone(live.entry)) return false;
-          draft.deleteGroup(live.entry);
-          return true;
-        },
-        (deleted) => {
-          if (deleted) relay.dropGroup(live);
-        },
-      );
-      return { group, confirmation: "", deleted: true };
-    },
+    suspend: (request) =>
+      withGroup(relay, request.groupId, async (live) => {
+        await change(relay, live, { suspended: !request.lift }, request.lift);
+        return { group: await describe(relay, live.entry) };
+      }),
+    delete: ({ groupId, confirmation }) =>
+      withGroup(relay, groupId, (live) => deleteGroup(relay, confirmations, live, confirmation)),
   };
 }
 
-/** A group by its id, loaded. */
-export async function findGroup(relay: Relay, groupId: string): Promise<LiveGroup> {
+async function deleteGroup(
+  relay: Relay,
+  confirmations: Confirmations,
+  live: LiveGroup,
+  confirmation: string,
+) {
+  const { entry } = live;
+  const group = await describe(relay, entry);
+  if (confirmation === "") {
+    return { group, confirmation: confirmations.make(entry.row.groupId), deleted: false };
+  }
+  if (!confirmations.holds(entry.row.groupId, confirmation)) {
+    throw precondition("the confirmation does not hold: ask for a new one");
+  }
+  await relay.operate(
+    (draft) => {
+      if (draft.gone(entry)) return false;
+      draft.deleteGroup(entry);
+      return true;
+    },
+    (deleted) => {
+      if (deleted) relay.dropGroup(live);
+    },
+  );
+  return { group, confirmation: "", deleted: true };
+}
+
+/**
+ * Runs something with a group, which stays in memory meanwhile: were it forgotten
+ * and loaded again, two copies of it would part.
+ */
+export async function withGroup<Result>(
+  relay: Relay,
+  groupId: string,
+  run: (live: LiveGroup) => Promise<Result>,
+): Promise<Result> {
   const live = await relay.group(readGroupId(groupId));
   if (live === undefined) throw notFound("group");
-  return live;
+  live.held += 1;
+  try {
+    return await run(live);
+  } finally {
+    live.held -= 1;
+  }
 }
 
 /** Changes a group's row. `recall`: its devices come back to learn of it. */

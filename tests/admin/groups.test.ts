@@ -188,6 +188,41 @@ test("a push and a change that share the commit of a deletion leave nothing behi
   assert.deepEqual(side.world.defects, []);
 });
 
+test("a group stays in memory while an operator's call is about it: two copies of it would part", async (t) => {
+  const { side, ada, groups } = await twoDevices(t);
+  const { confirmation } = await groups.delete({ groupId: id });
+  const { store } = side.world;
+  const totals = store.totals.bind(store);
+  let reached = (): void => undefined;
+  let goOn = (): void => undefined;
+  const reading = new Promise<void>((resolve) => {
+    reached = resolve;
+  });
+  const gate = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  store.totals = async () => {
+    reached();
+    await gate;
+    return await totals();
+  };
+  const deleting = groups.delete({ groupId: id, confirmation });
+  await reading;
+  // Long enough that a group nobody is connected to would be forgotten.
+  side.world.pass(60_000);
+  await settled();
+  const peer = await side.world.member(ada);
+  peer.push(ada.run(2));
+  await settled();
+  assert.equal(peer.all("pushAck").length, 1);
+  goOn();
+  await deleting;
+  assert.equal(peer.endedWith, ErrorCode.NOT_A_MEMBER);
+  assert.equal(side.world.relay.storeBytes, 0);
+  const { blobs, bytes } = await totals();
+  assert.deepEqual({ blobs, bytes }, { blobs: 0, bytes: 0 });
+});
+
 test("a confirmation is of one group only", async (t) => {
   const { side, groups } = await twoDevices(t);
   const second = new ChainDevice(5, new Uint8Array(32).fill(9));
