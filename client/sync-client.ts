@@ -656,9 +656,13 @@ export class SyncClient {
     } finally {
       this.#outbox.close();
       this.#core.events.clear();
-      this.#core.keys.wipe();
-      this.#core.chain?.keyring.wipe();
-      await this.#core.disk.close();
+      try {
+        // What is still being queued is signed: the keys go once nothing can follow.
+        await this.#core.disk.close();
+      } finally {
+        this.#core.keys.wipe();
+        this.#core.chain?.keyring.wipe();
+      }
     }
   }
 
