@@ -211,7 +211,7 @@ export class DeviceNode {
   }
 
   freeze(ms: number): void {
-    this.#process.frozenUntilMs = this.#world.nowMs + ms;
+    this.#process.freeze(ms);
   }
 
   jump(ms: number): void {

@@ -4,6 +4,8 @@
  *     npm run sim -- --seeds 1000              seeds 1 to 1,000
  *     npm run sim -- --seeds 1 --from 17 --verbose
  *
+ *     npm run sim -- --seeds 1000 --stop       until one fails
+ *
  * Seeds are spread over as many processes as there are cores. Ends with 1 where a seed fails, after
  * its story.
  */
@@ -21,6 +23,7 @@ const { values } = parseArgs({
     from: { type: "string", default: "1" },
     jobs: { type: "string", default: String(availableParallelism()) },
     verbose: { type: "boolean", default: false },
+    stop: { type: "boolean", default: false },
   },
 });
 
@@ -29,6 +32,8 @@ interface Done {
   readonly events: number;
   readonly blobs: number;
   readonly ms: number;
+  /** What this seed took of a processor, whatever else the machine did. */
+  readonly cpuMs: number;
   readonly failures: readonly string[];
   readonly story: readonly string[];
 }
@@ -62,42 +67,49 @@ async function work(): Promise<void> {
 
 async function run(seed: number): Promise<Done> {
   const beganMs = performance.now();
+  const before = process.cpuUsage();
   const result = await simulate(seed, values.verbose);
   const { failures, story, events, blobs } = result;
   const told = failures.length > 0 || values.verbose ? story : [];
-  return { seed, events, blobs, failures, story: told, ms: performance.now() - beganMs };
+  const { user, system } = process.cpuUsage(before);
+  const cpuMs = (user + system) / 1000;
+  return { seed, events, blobs, failures, story: told, ms: performance.now() - beganMs, cpuMs };
 }
 
 async function lead(): Promise<void> {
   const beganMs = performance.now();
   const jobs = Math.min(Math.max(1, Number(values.jobs)), seeds);
   let next = from;
+  let end = from + seeds;
   let failed = 0;
   let events = 0;
   let blobs = 0;
+  let cpuMs = 0;
   let slowest: Done | undefined;
   const take = (done: Done): void => {
     events += done.events;
     blobs += done.blobs;
+    cpuMs += done.cpuMs;
     if (slowest === undefined || done.ms > slowest.ms) slowest = done;
     if (done.failures.length === 0 && done.story.length === 0) return;
     process.stdout.write(`\nseed ${done.seed}\n${done.story.join("\n")}\n`);
     if (done.failures.length === 0) return;
     failed += 1;
+    if (values.stop) end = next;
     process.stdout.write(
       `\nseed ${done.seed} failed: ${done.failures[0]}\n` +
         `    npm run sim -- --seeds 1 --from ${done.seed} --verbose\n`,
     );
   };
   if (jobs === 1) {
-    while (next < from + seeds) take(await run(next++));
+    while (next < end) take(await run(next++));
   } else {
     await Promise.all(Array.from({ length: jobs }, () => worker()));
   }
   const s = (performance.now() - beganMs) / 1000;
   process.stdout.write(
-    `${blobs} entries, ${events} events; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s; ` +
-      `slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
+    `${blobs} entries, ${events} events; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s, ` +
+      `${(cpuMs / seeds).toFixed(0)} ms of processor a seed; slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
       `${seeds} seeds, ${failed} failures\n`,
   );
   process.exitCode = failed > 0 ? 1 : 0;
@@ -109,7 +121,7 @@ async function lead(): Promise<void> {
       });
       child.on("message", (message: Done | "ready") => {
         if (message !== "ready") take(message);
-        if (next < from + seeds) child.send(next++);
+        if (next < end) child.send(next++);
         else child.disconnect();
       });
       child.on("exit", (code) => {

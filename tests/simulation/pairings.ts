@@ -38,8 +38,9 @@ export class Pairings {
           (device) => world.tell(`${inviter.name} has added ${device.name}`),
           (error: unknown) => world.tell(`${inviter.name}: the invite ends: ${String(error)}`),
         );
-        if (joiner.client !== joining) {
+        if (joiner.client !== joining || joiner.member) {
           over();
+          invite.cancel().catch((error: unknown) => inviter.judgeAsked("cancel", client, error));
           return;
         }
         joining.join(means === "link" ? invite.link : invite.code).then(

@@ -143,7 +143,7 @@ export class RelayNode {
   }
 
   freeze(ms: number): void {
-    this.#process.frozenUntilMs = this.#world.nowMs + ms;
+    this.#process.freeze(ms);
   }
 
   jump(ms: number): void {

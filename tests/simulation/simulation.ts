@@ -385,10 +385,8 @@ class Simulation {
       device.full = false;
       device.road.stalledUntilMs = 0;
       device.road.breakAfter = undefined;
-      device.freeze(0);
       device.resumeAcks(0);
     }
-    this.#relay.freeze(0);
     this.#startRelay();
     const keepUp = (): void => {
       for (const device of this.#devices) {

@@ -13,11 +13,16 @@ interface Event {
 export class Process {
   readonly #world: World;
   alive = true;
-  /** Until then it does nothing: a laptop that sleeps, a machine that swaps. */
+  /** Until then it does nothing. */
   frozenUntilMs = 0;
 
   constructor(world: World) {
     this.#world = world;
+  }
+
+  /** It stands still: a laptop that sleeps, a machine that swaps. Never ends early: order would not hold. */
+  freeze(ms: number): void {
+    this.frozenUntilMs = Math.max(this.frozenUntilMs, this.#world.nowMs + ms);
   }
 
   after(ms: number, run: () => void): () => void {
