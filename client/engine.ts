@@ -268,6 +268,9 @@ export class Engine {
     await group.catchUp(connection, welcome.membership);
     if (!this.#is(connection)) return;
     await group.welcomedBack();
+    // What an earlier session brought may still be on its way to the disk: the log goes on behind it.
+    await reader.settled();
+    if (!this.#is(connection)) return;
     await this.#meetLog(welcome);
     if (!this.#is(connection)) return;
     core.session = connection;

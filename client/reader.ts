@@ -113,6 +113,11 @@ export class Reader {
     );
   }
 
+  /** Resolves when nothing of an earlier session is being kept any more. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
   /** A session stands, its log is the one of the read cursor, and the chain is read: begins. */
   begin(session: Connection, welcome: GroupWelcome): void {
     this.#session = session;
