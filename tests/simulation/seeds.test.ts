@@ -30,6 +30,8 @@ test("a seed tells the same story each time", async () => {
 describe("seeds that found something", () => {
   test("662: a push that waits for the disk while its client closes is signed all the same", () =>
     clean(662));
+  test("10406: a window that is still being written when its session ends is not read twice", () =>
+    clean(10_406));
 });
 
 test("PROTOCOL 6: blobs committed while a page is read make no empty page that is not the last", async () => {

@@ -129,10 +129,13 @@ class Simulation {
   #found(): void {
     const founder = this.#founder;
     const world = this.#world;
+    // What was begun goes on by itself after a restart; a process that was refused asks again.
+    let refused: unknown;
     const again = (): void => {
       const { client } = founder;
       if (founder.member) return;
-      if (client === undefined || client.status().membership !== "none") {
+      const begun = client?.status().membership === "founding" && refused !== client;
+      if (client === undefined || begun) {
         world.after(1_000, again);
         return;
       }
@@ -140,10 +143,16 @@ class Simulation {
         () => world.tell("the group is founded"),
         (error: unknown) => {
           founder.judgeAsked("createGroup", client, error);
+          refused = client;
           world.after(1_000, again);
         },
       );
-      world.after(30_000, again);
+      // Where the process dies meanwhile, nobody is told.
+      const watch = (): void => {
+        if (founder.client !== client) again();
+        else if (!founder.member) world.after(30_000, watch);
+      };
+      world.after(30_000, watch);
     };
     again();
   }
