@@ -40,7 +40,7 @@ import {
   phraseState,
 } from "./seal/recovery.ts";
 import { parseCode, pskOfCode } from "./seal/short-code.ts";
-import type { StateStore } from "./state-store.ts";
+import { type StateStore, StateStoreError } from "./state-store.ts";
 import { atTurnEnd } from "./turn.ts";
 import type {
   DeviceInfo,
@@ -686,7 +686,7 @@ export class SyncClient {
     if (core.device.membership === DeviceState_Membership.FOUNDING) {
       // Goes on by itself; who asks for it again hears how it ended.
       this.#found(true).catch((error: unknown) => {
-        if (error instanceof SyncError) core.failed(error);
+        if (error instanceof SyncError || error instanceof StateStoreError) core.failed(error);
         else throw error;
       });
     } else {
