@@ -87,6 +87,8 @@ export class DeviceNode {
   ackedEver = 0;
   #readCursor = 0;
   #batches = 0;
+  /** Pushes that are not queued yet. */
+  #pushing = 0;
   #count = 0;
   opening = false;
 
@@ -132,6 +134,7 @@ export class DeviceNode {
     const process = new Process(world);
     this.#process = process;
     this.#store = new SlowStore(this.#disk, process, this.#chance, this);
+    this.#pushing = 0;
     this.#handed = 0;
     this.#acked.clear();
     this.#unacked.clear();
@@ -221,7 +224,7 @@ export class DeviceNode {
   /** Whether it says so; one that stands still says what it knew. */
   inSyncAt(head: number): boolean {
     const status = this.client?.status();
-    return status?.inSync === true && status.head === head;
+    return status?.inSync === true && status.head === head && this.#pushing === 0;
   }
 
   tellStatus(): void {
@@ -279,8 +282,10 @@ export class DeviceNode {
     world.tell(
       `${this.name} pushes ${made.map(({ pushed }) => pushed.name.split("/")[1]).join(" ")}`,
     );
+    this.#pushing += 1;
     client.pushMany(made.map(({ item }) => item)).then(
       (receipts) => {
+        if (this.client === client) this.#pushing -= 1;
         for (const [i, receipt] of receipts.entries()) {
           const { pushed } = made[i] as (typeof made)[number];
           pushed.blobId = receipt.blobId;
@@ -299,6 +304,7 @@ export class DeviceNode {
         }
       },
       (error: unknown) => {
+        if (this.client === client) this.#pushing -= 1;
         const fine = error instanceof StateStoreError || this.client !== client;
         if (!fine) world.fail(`${this.name}: push fails: ${describe(error)}`);
         world.tell(`${this.name}: push is refused: ${String(error)}`);

@@ -32,6 +32,8 @@ describe("seeds that found something", () => {
     clean(662));
   test("10406: a window that is still being written when its session ends is not read twice", () =>
     clean(10_406));
+  test("11486: a founding that goes on after a restart meets a full disk, and the app is told", () =>
+    clean(11_486));
 });
 
 test("PROTOCOL 6: blobs committed while a page is read make no empty page that is not the last", async () => {

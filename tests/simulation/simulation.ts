@@ -129,13 +129,11 @@ class Simulation {
   #found(): void {
     const founder = this.#founder;
     const world = this.#world;
-    // What was begun goes on by itself after a restart; a process that was refused asks again.
-    let refused: unknown;
+    // What was begun goes on by itself; where it does not, the app asks again.
     const again = (): void => {
       const { client } = founder;
       if (founder.member) return;
-      const begun = client?.status().membership === "founding" && refused !== client;
-      if (client === undefined || begun) {
+      if (client === undefined || client.status().connection.state !== "idle") {
         world.after(1_000, again);
         return;
       }
@@ -143,7 +141,6 @@ class Simulation {
         () => world.tell("the group is founded"),
         (error: unknown) => {
           founder.judgeAsked("createGroup", client, error);
-          refused = client;
           world.after(1_000, again);
         },
       );
@@ -419,9 +416,6 @@ class Simulation {
       world.fail(`5: not in sync ${healMsMax / 60_000} minutes after the last fault`);
       return;
     }
-    this.#compare();
-    // Being in sync lasts, and nothing comes of it.
-    await world.run(5_000);
     this.#compare();
   }
 
