@@ -226,9 +226,13 @@ export class Committer {
   }
 
   async #run(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const jobs = this.#takeJobs();
-      await this.#commit(jobs);
+    let finished: FinishedCommit | undefined;
+    while (finished !== undefined || this.#queue.length > 0) {
+      // The next commit is on its way to the disk before this one is told about:
+      // acknowledging and fanning out take as long as the disk does.
+      const next = this.#queue.length > 0 ? this.#commit(this.#takeJobs()) : undefined;
+      if (finished !== undefined) this.#options.onCommit(finished);
+      finished = await next;
     }
     this.#running = false;
     const idle = this.#idle;
@@ -255,36 +259,40 @@ export class Committer {
     return this.#queue.splice(0, count);
   }
 
-  async #commit(jobs: readonly Job[]): Promise<void> {
+  /** Plans and writes one commit; undefined where it failed and its jobs were refused. */
+  async #commit(jobs: readonly Job[]): Promise<FinishedCommit | undefined> {
     const draft = new Draft(this.#storeBytes);
     const changes: FinishedChange[] = [];
     const settlements: Settlement[] = [];
     const startedMs = this.#options.monotonicMs();
     try {
-      const lookups = await this.#lookUp(jobs);
+      // Most commits need nothing from disk, and are written without waiting.
+      const reads = this.#lookUp(jobs);
+      const lookups = reads instanceof Promise ? await reads : reads;
+      const bounds = this.#bounds();
       for (const job of jobs) {
-        settlements.push({ job, outcome: this.#plan(draft, job, lookups, changes) });
+        settlements.push({ job, outcome: this.#plan(draft, job, lookups, changes, bounds) });
       }
       if (!draft.empty) await this.#options.store.commit(draft.batch(this.#options.ageS()));
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
       this.#options.onFailure(error);
       settle(jobs.map((job) => ({ job, outcome: error })));
-      return;
+      return undefined;
     }
     draft.apply();
     this.#storeBytes = draft.storeBytes;
-    this.#options.onCommit({
+    return {
       draft,
       changes,
       jobs: jobs.length,
       durationMs: this.#options.monotonicMs() - startedMs,
       settle: () => settle(settlements),
-    });
+    };
   }
 
-  /** Reads what the plan will ask for. Most commits need nothing. */
-  async #lookUp(jobs: readonly Job[]): Promise<Lookups> {
+  /** Reads what the plan will ask for. */
+  #lookUp(jobs: readonly Job[]): Lookups | Promise<Lookups> {
     const { store } = this.#options;
     const places = new Map<PushJob, readonly SenderPlace[]>();
     const control = new Map<ChangeJob | FoundingJob, ControlRow | undefined>();
@@ -314,8 +322,8 @@ export class Committer {
         }
       }
     }
-    if (reads.length > 0) await Promise.all(reads);
-    return { places, control, invites, groups };
+    const lookups = { places, control, invites, groups };
+    return reads.length === 0 ? lookups : Promise.all(reads).then(() => lookups);
   }
 
   async #lookUpFounding(
@@ -329,7 +337,13 @@ export class Committer {
     control.set(job, await this.#options.store.controlByHead(group.row.groupKey, job.change.head));
   }
 
-  #plan(draft: Draft, job: Job, lookups: Lookups, changes: FinishedChange[]): JobOutcome {
+  #plan(
+    draft: Draft,
+    job: Job,
+    lookups: Lookups,
+    changes: FinishedChange[],
+    bounds: PlanBounds,
+  ): JobOutcome {
     switch (job.kind) {
       case "push":
         if (draft.gone(job.group)) return new SyncError(ErrorCode.NOT_A_MEMBER);
@@ -339,7 +353,7 @@ export class Committer {
           job.device,
           job.push,
           lookups.places.get(job) ?? [],
-          this.#bounds(),
+          bounds,
         );
       case "change": {
         if (draft.gone(job.group)) return new SyncError(ErrorCode.NOT_A_MEMBER);
@@ -351,13 +365,13 @@ export class Committer {
           job.device,
           job.change,
           () => this.#nextDeviceKey++,
-          this.#bounds(),
+          bounds,
         );
         if (!(outcome instanceof SyncError)) changes.push({ group: job.group, outcome });
         return outcome;
       }
       case "found":
-        return this.#planFounding(draft, job, lookups);
+        return this.#planFounding(draft, job, lookups, bounds);
       case "device": {
         if (draft.deviceGone(job.device)) return false;
         const row = draft.device(job.device);
@@ -382,7 +396,12 @@ export class Committer {
     return draft.invite(job.inviteHash) ?? lookups.invites.get(job);
   }
 
-  #planFounding(draft: Draft, job: FoundingJob, lookups: Lookups): ChangeOutcome | SyncError {
+  #planFounding(
+    draft: Draft,
+    job: FoundingJob,
+    lookups: Lookups,
+    bounds: PlanBounds,
+  ): ChangeOutcome | SyncError {
     const existing = lookups.groups.get(job) ?? draft.foundedGroup(idText(job.groupId));
     if (existing !== undefined) {
       // The same founding again gets its first answer; another group of that id
@@ -407,7 +426,7 @@ export class Committer {
       },
       job.change,
       () => this.#nextDeviceKey++,
-      this.#bounds(),
+      bounds,
     );
     if (!(outcome instanceof SyncError) && invite !== undefined) {
       draft.setInvite({ ...invite, usedByGroupKey: groupKey });

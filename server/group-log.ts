@@ -121,6 +121,9 @@ export function countedBytes(blob: {
   );
 }
 
+/** A row of a draft, which nobody else holds. */
+export type Writable<Row> = { -readonly [Key in keyof Row]: Row[Key] };
+
 /** One commit being planned. */
 export class Draft {
   readonly #groups = new Map<GroupEntry, GroupRow>();
@@ -168,6 +171,30 @@ export class Draft {
   /** The groups that this commit changes, founded ones too. */
   get touched(): Iterable<GroupEntry> {
     return this.#groups.keys();
+  }
+
+  /** The group's row in this commit, to be changed in place: copied once a commit, not once a push. */
+  writableGroup(entry: GroupEntry): Writable<GroupRow> {
+    const row = this.#groups.get(entry);
+    if (row !== undefined && row !== entry.row) return row;
+    const copy = { ...entry.row };
+    this.#groups.set(entry, copy);
+    return copy;
+  }
+
+  /** The device's row in this commit, to be changed in place. */
+  writableDevice(entry: DeviceEntry): Writable<DeviceRow> {
+    const row = this.#devices.get(entry);
+    if (row !== undefined && row !== entry.row) return row;
+    const copy = { ...entry.row };
+    this.#devices.set(entry, copy);
+    return copy;
+  }
+
+  /** Counts bytes that a group's row was given in place. */
+  addBytes(group: Writable<GroupRow>, bytes: number): void {
+    group.bytes += bytes;
+    this.#storeBytes += bytes;
   }
 
   setGroup(entry: GroupEntry, row: GroupRow): void {
@@ -348,6 +375,8 @@ export function placesNeeded(device: DeviceEntry, push: PushRequest): number | u
   return first.seq;
 }
 
+const noPlaces: ReadonlyMap<number, SenderPlace> = new Map();
+
 /**
  * Plans a push: all its blobs or none. Returns their cursors, or why not.
  *
@@ -368,7 +397,7 @@ export function planPush(
   const deviceRow = draft.device(device);
   const cursors: number[] = [];
   const fresh: PushBlob[] = [];
-  const known = new Map(places.map((place) => [place.seq, place]));
+  const known = places.length === 0 ? noPlaces : new Map(places.map((place) => [place.seq, place]));
   for (const blob of push.blobs) {
     if (blob.seq > deviceRow.lastSeq) {
       fresh.push(blob);
@@ -412,16 +441,16 @@ export function planPush(
   const quotaError = quotaRefusal(draft, groupRow, bytes, bounds);
   if (quotaError !== undefined) return quotaError;
 
-  let { lastCursor } = deviceRow;
-  let cursor = groupRow.head;
+  const groupWritten = draft.writableGroup(group);
+  const deviceWritten = draft.writableDevice(device);
   for (const blob of fresh) {
-    cursor += 1;
+    groupWritten.head += 1;
     draft.addBlob({
       groupKey: groupRow.groupKey,
-      cursor,
+      cursor: groupWritten.head,
       deviceKey: deviceRow.deviceKey,
       seq: blob.seq,
-      priorCursor: lastCursor,
+      priorCursor: deviceWritten.lastCursor,
       link: blob.link,
       blobId: blob.blobId,
       epoch: blob.epoch,
@@ -431,22 +460,13 @@ export function planPush(
       bodyState: 0,
       storedAgeS: bounds.ageS,
     });
-    lastCursor = cursor;
-    cursors.push(cursor);
+    deviceWritten.lastSeq = blob.seq;
+    deviceWritten.lastLink = blob.link;
+    deviceWritten.lastCursor = groupWritten.head;
+    cursors.push(groupWritten.head);
   }
-  const last = fresh[fresh.length - 1] as PushBlob;
-  draft.setDevice(device, {
-    ...deviceRow,
-    lastSeq: last.seq,
-    lastLink: last.link,
-    lastCursor,
-  });
-  draft.setGroup(group, {
-    ...groupRow,
-    head: cursor,
-    bytes: groupRow.bytes + bytes,
-    blobs: groupRow.blobs + fresh.length,
-  });
+  draft.addBytes(groupWritten, bytes);
+  groupWritten.blobs += fresh.length;
   return cursors;
 }
 

@@ -524,6 +524,8 @@ function deliver(
   output: SessionOutput,
 ): void {
   if (state.pull !== undefined && state.pull.until === 0) return;
+  // Read from disk, or greeted, between the commit and this telling of it.
+  if (blobs.through === state.sentThrough) return;
   if (state.sentThrough === blobs.after && !crowded) {
     output.send.push(...blobs.deliverTo(state.deviceKey));
     state.sentThrough = blobs.through;
