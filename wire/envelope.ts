@@ -51,7 +51,6 @@ export function sizeDelimited(bytes: Uint8Array): Uint8Array {
 export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number): Envelope[] {
   const envelopes: Envelope[] = [];
   const items = new ItemCounter(recordItemsMax);
-  const takeItems = (count: number): void => items.take(count);
   let offset = 0;
   while (offset < plaintext.byteLength) {
     let length = 0;
@@ -68,7 +67,7 @@ export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number)
     if (offset + length > plaintext.byteLength) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     const encoded = plaintext.subarray(offset, offset + length);
     offset += length;
-    const hot = decodeHotEnvelope(encoded, takeItems);
+    const hot = decodeHotEnvelope(encoded, items);
     if (hot !== undefined) {
       envelopes.push(hot);
       continue;

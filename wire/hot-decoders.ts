@@ -17,6 +17,7 @@ import type {
   StoredBlob,
 } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import { emptyBytes } from "./bytes.ts";
+import type { ItemCounter } from "./message-shape.ts";
 
 // Tags: field number and wire type. Those of the bodies take two bytes.
 const varintTag = (field: number): number => field * 8;
@@ -27,16 +28,16 @@ const bodyTags = { push: 162, pushAck: 170, blobs: 194, deliver: 202 } as const;
 const otherForm = new Error("left to the generic decoder");
 
 /**
- * A hot message, or undefined where it is none or not in the usual form. `take`
- * counts the messages and list items it becomes, as the generic walk does.
+ * A hot message, or undefined where it is none, not in the usual form, or holds
+ * more messages and list items than `items` has left: the generic walk refuses
+ * that without making anything of it. What is returned was counted.
  */
-export function decodeHotEnvelope(
-  bytes: Uint8Array,
-  take: (items: number) => void,
-): Envelope | undefined {
-  const reader = new Reader(bytes, take);
+export function decodeHotEnvelope(bytes: Uint8Array, items: ItemCounter): Envelope | undefined {
+  const reader = new Reader(bytes, items.left);
   try {
-    return reader.envelope();
+    const envelope = reader.envelope();
+    if (envelope !== undefined) items.take(reader.items);
+    return envelope;
   } catch (error) {
     if (error === otherForm) return undefined;
     throw error;
@@ -44,14 +45,16 @@ export function decodeHotEnvelope(
 }
 
 class Reader {
+  /** Messages and list items so far, as the generic walk counts them: the envelope and its body. */
+  items = 2;
   readonly #bytes: Uint8Array;
-  readonly #take: (items: number) => void;
+  readonly #itemsMax: number;
   #offset = 0;
   #end: number;
 
-  constructor(bytes: Uint8Array, take: (items: number) => void) {
+  constructor(bytes: Uint8Array, itemsMax: number) {
     this.#bytes = bytes;
-    this.#take = take;
+    this.#itemsMax = itemsMax;
     this.#end = bytes.byteLength;
   }
 
@@ -65,25 +68,8 @@ class Reader {
     this.#offset += 2;
     const end = this.#length();
     if (end !== this.#end) return undefined;
-    // The envelope and its body.
-    let items = 2;
     const body = read();
     if (this.#offset !== this.#end) return undefined;
-    switch (body.case) {
-      case "push":
-        items += body.value.blobs.length;
-        break;
-      case "pushAck":
-        items += body.value.cursors.length;
-        break;
-      case "blobs":
-        items += 2 * body.value.blobs.length;
-        break;
-      case "deliver":
-        items += 2 * body.value.blobs.length + body.value.own.length;
-        break;
-    }
-    this.#take(items);
     return { $typeName: "syncrelay.sync.v1.Envelope", requestId, body };
   }
 
@@ -105,6 +91,7 @@ class Reader {
   #push(): Push {
     const blobs: Blob[] = [];
     while (this.#at(bytesTag(1))) {
+      this.#count(1);
       const outer = this.#enter();
       blobs.push(this.#blob());
       this.#leave(outer);
@@ -116,7 +103,10 @@ class Reader {
     const cursors: bigint[] = [];
     if (this.#at(bytesTag(1))) {
       const outer = this.#enter();
-      while (this.#offset < this.#end) cursors.push(BigInt(this.#varint()));
+      while (this.#offset < this.#end) {
+        this.#count(1);
+        cursors.push(BigInt(this.#varint()));
+      }
       this.#leave(outer);
     }
     return { $typeName: "syncrelay.sync.v1.PushAck", cursors };
@@ -143,6 +133,7 @@ class Reader {
     const blobs = this.#storedBlobs();
     const own: OwnBlob[] = [];
     while (this.#at(bytesTag(4))) {
+      this.#count(1);
       const outer = this.#enter();
       own.push(this.#ownBlob());
       this.#leave(outer);
@@ -153,6 +144,8 @@ class Reader {
   #storedBlobs(): StoredBlob[] {
     const blobs: StoredBlob[] = [];
     while (this.#at(bytesTag(3))) {
+      // Itself, and the blob inside.
+      this.#count(2);
       const outer = this.#enter();
       blobs.push(this.#storedBlob());
       this.#leave(outer);
@@ -188,6 +181,11 @@ class Reader {
     const cursor = this.#uint(1);
     const seq = this.#uint(2);
     return { $typeName: "syncrelay.sync.v1.OwnBlob", cursor, seq, link: this.#optionalBytes(3) };
+  }
+
+  #count(items: number): void {
+    this.items += items;
+    if (this.items > this.#itemsMax) throw otherForm;
   }
 
   /** Whether this field comes next; takes its tag where it does. */

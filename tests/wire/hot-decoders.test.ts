@@ -31,11 +31,9 @@ function generic(bytes: Uint8Array): { envelope: Envelope; items: number } | und
 }
 
 function hot(bytes: Uint8Array): { envelope: Envelope; items: number } | undefined {
-  let items = 0;
-  const envelope = decodeHotEnvelope(bytes, (count) => {
-    items += count;
-  });
-  return envelope === undefined ? undefined : { envelope, items };
+  const counter = new ItemCounter(itemsMax);
+  const envelope = decodeHotEnvelope(bytes, counter);
+  return envelope === undefined ? undefined : { envelope, items: itemsMax - counter.left };
 }
 
 /** Field by field: which of them are own properties, and of what prototype, is the library's affair. */
@@ -116,4 +114,24 @@ test("PROTOCOL 3: a number above 2^53 - 1 is left to the generic decoder", () =>
     create(EnvelopeSchema, { body: { case: "pushAck", value: { cursors: [2n ** 60n] } } }),
   );
   assert.equal(hot(bytes), undefined);
+});
+
+test("PROTOCOL 3: more items than a record may hold are left before anything is made of them", () => {
+  const many = encodePush(
+    1,
+    Array.from({ length: 1_000 }, () => ({
+      blobId: filled(0, 0),
+      header: filled(0, 0),
+      signature: filled(0, 0),
+      epoch: 0,
+      body: filled(0, 0),
+    })),
+    false,
+  );
+  const counter = new ItemCounter(500);
+  assert.equal(decodeHotEnvelope(many.subarray(2), counter), undefined);
+  assert.equal(counter.left, 500);
+  const roomy = new ItemCounter(1_002);
+  assert.ok(decodeHotEnvelope(many.subarray(2), roomy) !== undefined);
+  assert.equal(roomy.left, 0);
 });
