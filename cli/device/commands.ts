@@ -4,9 +4,11 @@ import { softwareVersion } from "../../wire/protocol.ts";
 import { exitCodesHelp, usageError } from "../exit-codes.ts";
 import type { Context } from "../program.ts";
 import { defaultStateFolder } from "./device.ts";
+import { removeDevices, renameDevice, rotateSecret, showFingerprint } from "./membership.ts";
 import { createPairing, init, joinPairing } from "./pair.ts";
 import { type PullCommandOptions, pull, type WatchCommandOptions, watch } from "./pull.ts";
 import { type PushCommandOptions, push, remove } from "./push.ts";
+import { createRecovery, revokeRecovery, useRecovery, verifyRecovery } from "./recovery.ts";
 import { devices, status } from "./report.ts";
 
 /** What every command takes. */
@@ -26,8 +28,13 @@ export function deviceProgram(context: Context): Command {
     .helpOption("-h, --help", "print this help")
     .addHelpText("after", programHelp);
 
-  const command = (words: string, description: string, help: string): Command =>
-    program
+  const command = (
+    words: string,
+    description: string,
+    help: string,
+    parent: Command = program,
+  ): Command =>
+    parent
       .command(words)
       .description(description)
       .addOption(
@@ -131,6 +138,61 @@ export function deviceProgram(context: Context): Command {
     devices(context, withState(options)),
   );
 
+  command("fingerprint", "show a device in full, for comparing", fingerprintHelp)
+    .argument("[device]", "a name, fingerprint or id (default: this device)")
+    .action((device: string | undefined, options: Common) =>
+      showFingerprint(context, device, withState(options)),
+    );
+
+  command("remove", "shut devices out of the group, for good", removeHelp)
+    .argument("<device...>", "names, fingerprints or ids, as `devices` lists them")
+    .option("--yes", "without asking")
+    .action((named: string[], options: Common & { yes?: true }) =>
+      removeDevices(context, named, withState({ ...options, yes: options.yes === true })),
+    );
+
+  command("rotate", "give the group a new secret", rotateHelp).action((options: Common) =>
+    rotateSecret(context, withState(options)),
+  );
+
+  command("rename", "give this device another name", renameHelp)
+    .argument("<name>", "what the other devices call this one from now on")
+    .action((name: string, options: Common) => renameDevice(context, name, withState(options)));
+
+  const recovery = program
+    .command("recovery")
+    .description("a phrase on paper that brings the group back when every device is lost")
+    .helpOption("-h, --help", "print this help")
+    .addHelpText("after", recoveryHelp);
+
+  command("create", "make a phrase and show it, once", recoveryCreateHelp, recovery)
+    .option("--replace", "in the place of the one there is")
+    .option("--yes", "without asking")
+    .action((options: Common & { replace?: true; yes?: true }) =>
+      createRecovery(
+        context,
+        withState({ ...options, replace: options.replace === true, yes: options.yes === true }),
+      ),
+    );
+
+  command("verify", "check that the words are right", recoveryVerifyHelp, recovery).action(
+    (options: Common) => verifyRecovery(context, withState(options)),
+  );
+
+  command("use", "bring the group back onto this device", recoveryUseHelp, recovery)
+    .requiredOption("--relay <address>", "the relay's address, as `sync-relay address` prints it")
+    .option("--name <name>", "what this device is called (default: the host's name)")
+    .option("--group <id>", "which group, where the phrase is in several")
+    .action((options: Common & { relay: string; name?: string; group?: string }) =>
+      useRecovery(context, withState(options)),
+    );
+
+  command("revoke", "let no phrase bring the group back", recoveryRevokeHelp, recovery)
+    .option("--yes", "without asking")
+    .action((options: Common & { yes?: true }) =>
+      revokeRecovery(context, withState({ ...options, yes: options.yes === true })),
+    );
+
   command("delete", "delete entries from the relay", deleteHelp)
     .argument("<blob-id...>", "blob ids, as push and pull print them with --json")
     .option("--force", "at once; only entries that this device pushed itself")
@@ -217,6 +279,69 @@ Ends with exit code 0 also where the relay cannot be reached: the figures are th
 
 const devicesHelp = `
 Who is there is the relay's word; names and fingerprints come from the group itself.`;
+
+const fingerprintHelp = `
+Examples:
+  sync-cli fingerprint
+  sync-cli fingerprint phone
+
+64 digits over all public keys of the device, from this device's own copy of the group. Compare
+them with what the other device shows for itself: a relay that put itself between shows others.`;
+
+const removeHelp = `
+Examples:
+  sync-cli remove phone
+  sync-cli remove 'c4f1 09ab 77e2 5d10 9b3c' --yes
+
+The relay cuts the device off at once, and the group gets a new secret that it is not given. What
+it has received before stays on it. It never comes back as the same device, only as a new one.`;
+
+const rotateHelp = `
+Example:
+  sync-cli rotate
+
+What is written from now on is sealed under a secret that nobody had before. Done by itself when
+the secret is 90 days old, and whenever a device is removed. Locks nobody out who belongs.`;
+
+const renameHelp = `
+Example:
+  sync-cli rename 'old laptop'`;
+
+const recoveryHelp = `
+Examples:
+  sync-cli recovery create
+  sync-cli recovery verify
+  sync-cli recovery use --relay 'wss://sync.example.com/#KEY' --name laptop
+  sync-cli recovery revoke`;
+
+const recoveryCreateHelp = `
+Examples:
+  sync-cli recovery create
+  sync-cli recovery create --replace
+
+Shows 24 words. Whoever has them and reaches the relay can read everything, so they belong on paper
+and nowhere else; no device keeps them. A group has one phrase: --replace makes the old one useless.`;
+
+const recoveryVerifyHelp = `
+Examples:
+  sync-cli recovery verify
+  sync-cli recovery verify < phrase.txt
+
+Asks for the words, or reads them from standard input; never from the command line, which others on
+this machine can see. Ends with exit code 0 only where the phrase would bring this group back.`;
+
+const recoveryUseHelp = `
+Example:
+  sync-cli recovery use --relay 'wss://sync.example.com/#KEY' --name laptop
+
+Makes a new device and adds it to the phrase's group; asks for the words, or reads them from
+standard input. The phrase stays good for another time.`;
+
+const recoveryRevokeHelp = `
+Example:
+  sync-cli recovery revoke
+
+Removes the phrase from the group, and gives the group a new secret.`;
 
 const deleteHelp = `
 Example:

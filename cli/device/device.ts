@@ -2,7 +2,12 @@
 import { readdir, rm, stat } from "node:fs/promises";
 import { homedir, hostname } from "node:os";
 import { join } from "node:path";
-import { StateStoreError, type StateStoreProblem, type SyncClient } from "../../client/index.ts";
+import {
+  PhraseError,
+  StateStoreError,
+  type StateStoreProblem,
+  type SyncClient,
+} from "../../client/index.ts";
 import { openSyncClient } from "../../client/platform/node/index.ts";
 import { UsageError } from "../../client/usage-error.ts";
 import { nameBytesMax } from "../../wire/limits.ts";
@@ -90,7 +95,8 @@ export async function withNewDevice<T>(
     return result;
   } finally {
     // A founding or an admission that the relay may have heard of is something to go on with.
-    keep ||= wasOnline && client.status().membership !== "none";
+    const { membership } = client.status();
+    keep ||= membership === "admitted" || (wasOnline && membership !== "none");
     await client.close();
     if (!keep) await restoreFolder(options.state, before);
   }
@@ -157,6 +163,8 @@ const storeFailures: Readonly<
 /** The errors of a device's own store, as all programs tell errors. */
 export function explainDeviceError(error: unknown): unknown {
   if (error instanceof UsageError) return usageError(error.message);
+  if (error instanceof PhraseError)
+    return usageError(error.message, "type the words as they were written down, in their order");
   if (error instanceof PlaceRefused)
     return usageError(error.message, "choose another folder: --out DIR");
   if (!(error instanceof StateStoreError)) return error;

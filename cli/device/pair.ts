@@ -1,5 +1,4 @@
 /** Founding a group, inviting a device and joining: `init` and `pair`. */
-import { createInterface } from "node:readline/promises";
 import { renderUnicodeCompact } from "uqr";
 import { ErrorCode, type JoinerInfo, type SyncClient, SyncError } from "../../client/index.ts";
 import { looksLikeLink, parsePairingLink } from "../../client/seal/pairing-link.ts";
@@ -9,6 +8,7 @@ import { parseRelayAddress } from "../../wire/relay-address.ts";
 import { usageError } from "../exit-codes.ts";
 import { formatDuration, printable } from "../output.ts";
 import type { Context } from "../program.ts";
+import { ask, canAsk } from "./ask.ts";
 import { deviceName, relayAddressOf, withMember, withNewDevice } from "./device.ts";
 import { reached, whileReachable } from "./waiting.ts";
 
@@ -48,9 +48,8 @@ export async function createPairing(
   context: Context,
   options: { state: string; yes: boolean },
 ): Promise<void> {
-  const { world, output, signal } = context;
-  const canAsk = world.stdin.isTTY === true && world.stderr.isTTY === true && !output.json;
-  if (!options.yes && !canAsk) {
+  const { output, signal } = context;
+  if (!options.yes && !canAsk(context)) {
     throw usageError(
       "a person must say yes to the device that joins, and this is no terminal",
       "run it on a terminal, or with --yes to admit whoever has the code",
@@ -185,19 +184,6 @@ function tellJoiner({ output }: Context, joiner: JoinerInfo): void {
 
 function wordsText(words: readonly string[]): string {
   return words.map(printable).join(" ");
-}
-
-async function ask({ world, signal }: Context, question: string): Promise<boolean> {
-  const prompt = createInterface({
-    input: world.stdin,
-    output: process.stderr,
-  });
-  try {
-    const answer = await prompt.question(`${question} [y/N] `, { signal });
-    return /^\s*y(es)?\s*$/i.test(answer);
-  } finally {
-    prompt.close();
-  }
 }
 
 /** The longest that a farewell may take. */
