@@ -47,7 +47,9 @@ export async function recoverByPhrase(core: Core, options: RecoveringOptions): P
     } catch (error) {
       options.signal.throwIfAborted();
       const mayPass = error instanceof SyncError && errorRow(error.code).again === "later";
-      if (!mayPass || tries === triesMax) throw error;
+      // A relay that is not there at all is told at once: whoever typed the words waits for it.
+      const absent = mayPass && tries === 1 && error.code === ErrorCode.UNREACHABLE;
+      if (!mayPass || absent || tries === triesMax) throw error;
       const { host } = core;
       const end = { error, certain: true };
       const waitMs = backoff.ended(end, host.monotonicMs(), host.uniform());
