@@ -115,9 +115,9 @@ export class FakeRelay {
   /** Requests taken, by what they ask. */
   readonly counts = new Map<string, number>();
 
-  constructor(world: World, origin = "ws://relay.test/") {
+  constructor(world: World, origin = "ws://relay.test/", identity = world.random(32)) {
     this.world = world;
-    this.identity = keyPairOf(world.random(32));
+    this.identity = keyPairOf(identity);
     this.address = formatRelayAddress(origin, this.identity.publicKey);
     this.start();
   }
