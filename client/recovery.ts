@@ -39,16 +39,18 @@ export interface RecoveringOptions {
 /** Resolves when the relay has the addition of this device on disk. */
 export async function recoverByPhrase(core: Core, options: RecoveringOptions): Promise<void> {
   const backoff = new Backoff();
+  let reached = false;
   for (let tries = 1; ; tries++) {
     try {
       const groupId = await findGroup(core, options);
+      reached = true;
       await addThisDevice(core, options, groupId);
       return;
     } catch (error) {
       options.signal.throwIfAborted();
       const mayPass = error instanceof SyncError && errorRow(error.code).again === "later";
       // A relay that is not there at all is told at once: whoever typed the words waits for it.
-      const absent = mayPass && tries === 1 && error.code === ErrorCode.UNREACHABLE;
+      const absent = mayPass && !reached && error.code === ErrorCode.UNREACHABLE;
       if (!mayPass || absent || tries === triesMax) throw error;
       const { host } = core;
       const end = { error, certain: true };
