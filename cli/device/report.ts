@@ -76,8 +76,10 @@ function relayText(address: string | undefined): string {
 
 function connectionText({ connection }: Status): string {
   if (connection.state === "waiting" || connection.state === "stopped") {
-    const { message } = failureOf(explainDeviceError(connection.error));
-    return connection.state === "waiting" ? `not now: ${message}` : `stopped: ${message}`;
+    const { message, hint } = failureOf(explainDeviceError(connection.error));
+    if (connection.state === "waiting") return `not now: ${message}`;
+    // Who refuses makes the difference, and stands in the hint.
+    return hint === "" ? `stopped: ${message}` : `stopped: ${message}; ${hint}`;
   }
   return connection.state;
 }

@@ -128,7 +128,7 @@ describe("the group from the command line", () => {
     assert.match(stdout, /kept\.txt/);
 
     const [second] = await events("new", "recovery", "create", "--replace", "--yes");
-    assert.equal((second?.["words"] as string[]).length, 24);
+    assert.equal((second as { words?: string[] }).words?.length, 24);
     const old = await run("laptop", ["recovery", "verify"], { input: words });
     assert.equal(old.code, 3);
     assert.match(old.stderr, /replaced or revoked/);
