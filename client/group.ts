@@ -15,7 +15,11 @@ import {
   type PendingAddition,
   PendingAdditionSchema,
 } from "../gen/syncrelay/state/v1/state_pb.ts";
-import type { MembershipDetail, MembershipVersion } from "../gen/syncrelay/sync/v1/error_pb.ts";
+import {
+  type MembershipDetail,
+  type MembershipVersion,
+  SenderPositionSchema,
+} from "../gen/syncrelay/sync/v1/error_pb.ts";
 import {
   type ChangeMembership,
   ChangeMembershipSchema,
@@ -364,12 +368,23 @@ export class Group {
     let chain = readChain(blobs.slice(0, count), { groupId: core.groupId, keys: core.keys });
     for (const blob of blobs.slice(count)) {
       const next = extendChain(chain, blob, { keys: core.keys });
+      const change = again(chain, next, blob);
       try {
-        await session.request({ case: "changeMembership", value: again(chain, next, blob) });
+        await session.request({ case: "changeMembership", value: change });
       } catch (error) {
+        if (!(error instanceof SyncError) || error.code !== ErrorCode.MEMBERSHIP_CONFLICT) {
+          throw error;
+        }
+        const place = closingOf(error);
+        const closing = change.closings[0];
         // Another member was faster; the next session sees where that ended.
-        if (error instanceof SyncError && error.code === ErrorCode.MEMBERSHIP_CONFLICT) return;
-        throw error;
+        if (place === undefined || closing === undefined || change.closings.length > 1) return;
+        // The removal is signed, and at another place than where the relay has that device now.
+        closing.position = create(SenderPositionSchema, {
+          seq: BigInt(place.seq),
+          link: place.link,
+        });
+        await session.request({ case: "changeMembership", value: change });
       }
       chain = next;
     }

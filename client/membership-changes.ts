@@ -9,10 +9,11 @@
  *                           └── pulled, or read up to a closing ◀── MEMBERSHIP_CONFLICT
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { RotationReason } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
 import { PendingChangesSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
 import type { ChangeMembership } from "../gen/syncrelay/sync/v1/membership_pb.ts";
-import { u64be } from "../wire/bytes.ts";
+import { equalBytes, u64be } from "../wire/bytes.ts";
 import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { deviceIdBytes, idText, parseId, zeroLink } from "../wire/ids.ts";
@@ -68,6 +69,10 @@ const nothing: Wanted = { removals: new Set(), rotateAbove: 0, name: "" };
 
 export interface ChangesHooks {
   caughtUp(): boolean;
+  /** A link that was read, where it is still known. */
+  linkOf(device: string, seq: number): Uint8Array | undefined;
+  /** Whether entries of a device are kept as refused. */
+  refusedOf(device: string): boolean;
 }
 
 export class MembershipChanges {
@@ -84,7 +89,7 @@ export class MembershipChanges {
   #again = false;
   #cancelAge: (() => void) | undefined;
   #cancelLater: (() => void) | undefined;
-  /** What the relay says a device had written, where it took no removal. */
+  /** What the relay says a device has written, where it took no removal; never signed. */
   readonly #stated = new Map<string, ChainPlace>();
   /** Removals go one by one, once several at once met a conflict. */
   #single = false;
@@ -255,6 +260,13 @@ export class MembershipChanges {
     if (leaving.length > 0) {
       const closings = leaving.map(({ deviceId, id }) => ({ deviceId, place: this.#closing(id) }));
       const change = removeDevices(chain, this.#single ? closings.slice(0, 1) : closings, at);
+      // What the relay goes by, and nobody else: no part of what is signed.
+      for (const closing of change.closings) {
+        const stated = this.#stated.get(idText(closing.deviceId));
+        if (stated === undefined || closing.position === undefined) continue;
+        closing.position.seq = BigInt(stated.seq);
+        closing.position.link = stated.link;
+      }
       return { kind: "removals", change };
     }
     if (rotateAbove > 0 && chain.epoch <= rotateAbove) {
@@ -273,14 +285,17 @@ export class MembershipChanges {
     return undefined;
   }
 
-  /** Where a device that leaves is closed: what was read of it, or what the relay has and does not show. */
+  /**
+   * Where a device that leaves is closed: at a place that was verified here, whatever the relay says.
+   * A relay that was restored has less than was read; it closes there, if that place is known here.
+   */
   #closing(id: string): ChainPlace {
     const { log, known } = this.#core;
     const read = log.senders.get(id) ?? { seq: 0, link: zeroLink };
     const stated = this.#stated.get(id);
-    if (stated === undefined) return read;
-    // A relay that was restored has less than was read; any other is not believed that.
-    return stated.seq > read.seq || known.size > 0 ? stated : read;
+    if (stated === undefined || stated.seq >= read.seq || known.size === 0) return read;
+    const link = stated.seq === 0 ? zeroLink : this.#hooks.linkOf(id, stated.seq);
+    return link !== undefined && equalBytes(link, stated.link) ? stated : read;
   }
 
   #run(): void {
@@ -370,9 +385,21 @@ export class MembershipChanges {
       this.#single = true;
       return;
     }
-    // What it has and what is read may still differ: entries that do not hold stand there too. They
-    // stay refused; the place closes whatever else could come.
-    if (this.#hooks.caughtUp()) this.#stated.set(id, place);
+    if (!this.#hooks.caughtUp()) return;
+    // All that the relay shows is read, and more is claimed: entries that do not hold, or none at all.
+    // The device is closed at what was verified, and the relay is told back what it said.
+    this.#stated.set(id, place);
+    const read = this.#core.log.senders.get(id)?.seq ?? 0;
+    if (place.seq <= read || this.#hooks.refusedOf(id)) return;
+    const deviceId = parseId(id, deviceIdBytes);
+    this.#core.found({
+      kind: FindingKind.DROPPED,
+      error: new SyncError(ErrorCode.HISTORY_ALTERED, {
+        hint: "the relay says that the device wrote more than it shows; it is closed at what was verified",
+      }),
+      ...(deviceId === undefined ? {} : { sender: deviceId }),
+      seq: read + 1,
+    });
   }
 
   /** The relay refused for good: whoever asked hears it, and it is not tried again. */

@@ -114,6 +114,8 @@ export class SyncClient {
     });
     this.#changes = new MembershipChanges(core, this.#group, {
       caughtUp: () => this.#reader.caughtUp,
+      linkOf: (device, seq) => this.#reader.linkOf(device, seq),
+      refusedOf: (device) => this.#refusals.holding.has(device),
     });
     this.#reader = new Reader(core, this.#inbox, this.#refusals, buffered, {
       refreshGroup: async () => {

@@ -215,6 +215,24 @@ describe("removing", () => {
     assert.equal(a.client.devices().length, 1);
   });
 
+  test("SECURITY Membership: a place that the relay made up is never signed, and the removal goes on", async () => {
+    const [a, b, c] = (await groupOf(3)) as [Device, Device, Device];
+    const { world, relay } = a;
+    await b.push("one");
+    await world.until(() => a.client.status().readCursor === 1);
+    const verified = relay.group.senders.get(idOf(b));
+    relay.group.senders.set(idOf(b), { seq: 1_000_000, link: world.random(32) });
+    await world.result(a.client.remove([idOf(b)]));
+    // The relay has its own place back; the chain has the one that was verified.
+    const keys = deriveDeviceKeys(c.disk.table("device").get("seed") as Uint8Array);
+    const chain = readChain(relay.group.control, { groupId: relay.group.groupId, keys });
+    assert.deepEqual(chain.devices.get(idOf(b))?.closing, verified);
+    assert.deepEqual(
+      a.integrity.map(({ finding, sender, seq }) => [finding, sender, seq]),
+      [["DROPPED", idOf(b), 2]],
+    );
+  });
+
   test("several at once, asked for while the relay is away and by a process that dies", async () => {
     const [a, b, c, d] = (await groupOf(4)) as [Device, Device, Device, Device];
     const { world, relay } = a;
