@@ -109,7 +109,9 @@ export class Judge {
             break;
           }
           this.#links.add(sender, verdict.place);
-          if (verdict.claim === "none" || verdict.claim === "deleted") {
+          // Only a lifetime that its sender signed needs no other proof. No snapshot is known here, so
+          // that nothing is trimmed; a delete must be found.
+          if (verdict.claim !== "expired") {
             judged.refusals.push({ stored: verdict.stored, code: ErrorCode.UNSPECIFIED });
           }
           this.#explain(verdict.header.deletes, judged);

@@ -1,0 +1,81 @@
+/** What a relay may say, and what a device makes of it. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
+import { utf8 } from "../../wire/bytes.ts";
+import { Device, founder, member } from "./support/devices.ts";
+import { type FakeBlob, FakeRelay } from "./support/fake-relay.ts";
+import { World } from "./support/world.ts";
+
+interface Group {
+  readonly relay: FakeRelay;
+  readonly world: World;
+  readonly a: Device;
+  readonly b: Device;
+}
+
+/** Two devices, of which the second has read nothing and is away. */
+async function oneAway(): Promise<Group> {
+  const relay = new FakeRelay(new World());
+  const a = await founder(relay);
+  const b = await member(a);
+  b.crash();
+  return { relay, world: relay.world, a, b };
+}
+
+/** What a device is shown of the log instead of it. */
+function show(relay: FakeRelay, device: Device, change: (blob: FakeBlob) => FakeBlob): void {
+  relay.meddler = {
+    blobs: (session, blobs) =>
+      session.device === device.client.deviceId ? blobs.map(change) : blobs,
+  };
+}
+
+const without = (blob: FakeBlob, bodyState: BodyState): FakeBlob => ({
+  ...blob,
+  body: new Uint8Array(0),
+  bodyState,
+});
+
+describe("a body that is gone", () => {
+  for (const state of [
+    BodyState.UNSPECIFIED,
+    BodyState.EXPIRED,
+    BodyState.DELETED,
+    BodyState.TRIMMED,
+  ]) {
+    test(`the relay's word alone (${BodyState[state]}) explains nothing: withheld, and not in sync`, async () => {
+      const { relay, world, a, b } = await oneAway();
+      await a.push("one", "two", "three");
+      await world.result(a.client.flush());
+      show(relay, b, (blob) => (blob.cursor === 2 ? without(blob, state) : blob));
+      await b.start();
+      assert.deepEqual(await b.take(), ["one", "three"]);
+      assert.deepEqual(
+        b.integrity.map(({ finding, cursor }) => [finding, cursor]),
+        [["WITHHELD", 2]],
+      );
+      const { appliedCursor, refused, inSync } = b.client.status();
+      assert.deepEqual(
+        { appliedCursor, refused, inSync },
+        { appliedCursor: 1, refused: 1, inSync: false },
+      );
+    });
+  }
+
+  test("a delete that somebody signed explains it, and so does a lifetime that its sender signed", async () => {
+    const { relay, world, a, b } = await oneAway();
+    const { blobId } = await a.client.push(utf8("deleted"));
+    await a.client.push(utf8("expired"), { ttlS: 1 });
+    await a.client.delete([blobId]);
+    await world.result(a.client.flush());
+    show(relay, b, (blob) => {
+      if (blob.cursor === 1) return without(blob, BodyState.DELETED);
+      return blob.cursor === 2 ? without(blob, BodyState.EXPIRED) : blob;
+    });
+    await b.start();
+    assert.deepEqual(await b.take(), [""]);
+    await world.until(() => b.inSync);
+    assert.deepEqual(b.integrity, []);
+  });
+});
