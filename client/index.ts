@@ -3,6 +3,7 @@
 export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
 export { MemoryDisk, MemoryStore, type MemoryStoreHooks } from "./memory-store.ts";
+export { PhraseError, type PhraseState } from "./seal/recovery.ts";
 export {
   type KeyOf,
   type StateKey,
@@ -13,7 +14,6 @@ export {
   type StateTransaction,
   type TableName,
 } from "./state-store.ts";
-export { PhraseError, type PhraseState } from "./seal/recovery.ts";
 export { SyncClient, type SyncClientOptions } from "./sync-client.ts";
 export type {
   ConnectionStatus,

@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import {
   addDevice,
   admitPhrase,
-  checkRecord,
   type ControlChain,
+  checkRecord,
   deviceFingerprint,
   deviceMessage,
   drawPhrase,
