@@ -13,9 +13,27 @@ export async function status(context: Context, options: { readonly state: string
   const { output, signal } = context;
   await withMember(options.state, async (client) => {
     await connectionSettled(client, signal);
+    await settledFigures(client, signal);
     const status = client.status();
     output.event("status", statusFields(status), statusText(client, status));
   });
+}
+
+/** How long `status` waits for what the relay has to be read, in milliseconds. */
+const figuresMs = 5_000;
+
+/**
+ * Where the relay is reached, its figures count once what it has was read: before that, a device
+ * that lacks nothing cannot know so. Shows what is there when that takes long.
+ */
+async function settledFigures(client: SyncClient, signal: AbortSignal): Promise<void> {
+  if (client.status().connection.state !== "online") return;
+  const bound = AbortSignal.any([signal, AbortSignal.timeout(figuresMs)]);
+  try {
+    await client.caughtUp({ signal: bound });
+  } catch (error) {
+    if (!bound.aborted) throw error;
+  }
 }
 
 /** `devices`: the group's members. */

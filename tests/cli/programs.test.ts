@@ -236,6 +236,9 @@ describe("sync-relay and sync-cli", () => {
     assert.equal(readFileSync(at("phone-files/4.bin"), "utf8"), "plain bytes");
     assert.equal(readFileSync(at("phone-files/5.bin"), "utf8"), "evil");
     assert.ok(!existsSync(at("escaped")));
+    // A device that lacks nothing says so, although it has only just connected.
+    const [status] = events(await well("status --state phone --json"));
+    assert.equal(status?.["inSync"], true);
   });
 
   test("the largest file that fits goes through; one byte more is refused here, with the limit", async () => {
