@@ -452,7 +452,7 @@ export class Engine {
       (failure: unknown) => {
         if (!(failure instanceof StateStoreError)) throw failure;
         // Not written: the next session is told again.
-        this.#core.failed(failure);
+        if (failure.problem !== "closed") this.#core.failed(failure);
       },
     );
   }
