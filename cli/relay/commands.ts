@@ -155,8 +155,17 @@ async function serve(context: Context, options: ConfigOptions): Promise<void> {
     output.note(`side API at ${relay.adminUrl}: sync-relay admin --help`);
   }
   await stopped(signal);
+  // A disk that does not answer must not keep the process: what was not acknowledged was not promised.
+  const late = setTimeout(() => {
+    output.warn("the store did not answer in time; what was not acknowledged is not kept");
+    process.exit(ExitCode.unreachable);
+  }, drainMsMax);
   await relay.drain();
+  clearTimeout(late);
 }
+
+/** How long shutting down may take, in milliseconds: below the ten seconds that supervisors give. */
+const drainMsMax = 9_500;
 
 async function address(context: Context, options: ConfigOptions): Promise<void> {
   const { output } = context;
