@@ -38,6 +38,8 @@ type Action = (by: Device) => Promise<unknown>;
 
 async function race(from: Template, seed: number): Promise<void> {
   const world = new World(seed);
+  // Before anything is under way: what is sent later must not overtake it.
+  world.latencyMs = 1 + Math.floor(world.chance() * 30);
   const relay = new FakeRelay(world, origin, identity);
   const copy = new FakeRelay(new World(), origin, identity);
   copy.groups = from.groups;
@@ -49,7 +51,6 @@ async function race(from: Template, seed: number): Promise<void> {
     devices.every(({ client }) => client.status().connection.state === "online"),
   );
   await world.run(Math.floor(world.chance() * 500));
-  world.latencyMs = 1 + Math.floor(world.chance() * 30);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(world.chance() * list.length)] as T;
   const joiner = await new Device(relay).start({ name: "joiner" });
   let invited = false;
