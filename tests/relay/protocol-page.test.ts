@@ -49,7 +49,7 @@ test("rules stand in order, each number once", () => {
 test("every rule a test title cites is on the page", () => {
   const known = new Set(rules);
   let cited = 0;
-  for (const room of ["session", "relay"]) {
+  for (const room of ["session", "relay", "wire"]) {
     for (const file of readdirSync(`${root}/tests/${room}`)) {
       if (!file.endsWith(".test.ts")) continue;
       const text = readFileSync(`${root}/tests/${room}/${file}`, "utf8");

@@ -87,7 +87,7 @@ function varint(value: number): Uint8Array {
   return Uint8Array.of(...bytes, value);
 }
 
-test("PROTOCOL 2: whole envelopes come out as they went in, however many stand in a record", () => {
+test("3.2 whole envelopes come out as they went in, however many stand in a record", () => {
   fc.assert(
     fc.property(fc.array(envelopes, { maxLength: 4 }), (messages) => {
       const plaintext = concatBytes(
@@ -103,7 +103,7 @@ test("PROTOCOL 2: whole envelopes come out as they went in, however many stand i
   );
 });
 
-test("PROTOCOL 2: arbitrary bytes give envelopes, ENVELOPE_INVALID or TOO_LARGE", () => {
+test("3.5 arbitrary bytes give envelopes, ENVELOPE_INVALID or TOO_LARGE", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 600 }), (bytes) => {
       only(decodeCodes, () => decodeEnvelopes(bytes, limit));
@@ -112,7 +112,7 @@ test("PROTOCOL 2: arbitrary bytes give envelopes, ENVELOPE_INVALID or TOO_LARGE"
   );
 });
 
-test("PROTOCOL 2: fields of any number and wire type, nested, give envelopes or ENVELOPE_INVALID", () => {
+test("3.6 fields of any number and wire type, nested, give envelopes or ENVELOPE_INVALID", () => {
   let accepted = 0;
   fc.assert(
     fc.property(fieldTree, (bytes) => {
@@ -128,7 +128,7 @@ test("PROTOCOL 2: fields of any number and wire type, nested, give envelopes or 
   assert.ok(accepted > 100);
 });
 
-test("PROTOCOL 2: mutated envelopes give envelopes, ENVELOPE_INVALID or TOO_LARGE", () => {
+test("3.5 mutated envelopes give envelopes, ENVELOPE_INVALID or TOO_LARGE", () => {
   fc.assert(
     fc.property(envelopes, mutations, (message, changes) => {
       const bytes = sizeDelimited(toBinary(EnvelopeSchema, message));
@@ -138,7 +138,7 @@ test("PROTOCOL 2: mutated envelopes give envelopes, ENVELOPE_INVALID or TOO_LARG
   );
 });
 
-test("PROTOCOL 2: a decoder leaves its input as it was, and results are plain arrays", () => {
+test("2.4 a decoder leaves its input as it was, and results are plain arrays", () => {
   const walk = (value: unknown): void => {
     if (value instanceof Uint8Array) {
       assert.equal(Object.getPrototypeOf(value), Uint8Array.prototype);
@@ -155,7 +155,7 @@ test("PROTOCOL 2: a decoder leaves its input as it was, and results are plain ar
   );
 });
 
-test("PROTOCOL 2: an envelope of the limit passes, one that declares a byte more is TOO_LARGE before it is there", () => {
+test("3.3 an envelope of the limit passes, one that declares a byte more is TOO_LARGE before it is there", () => {
   const data = (length: number): Uint8Array =>
     concatBytes(Uint8Array.of(0xaa, 0x04), sizeDelimited(filled(0xee, length)));
   // Field 69 is nobody's: unknown bytes count like others.
@@ -167,7 +167,7 @@ test("PROTOCOL 2: an envelope of the limit passes, one that declares a byte more
   assert.throws(() => decodeEnvelopes(varint(limit), limit), envelopeInvalid);
 });
 
-test("PROTOCOL 2: the length before an envelope has at most four bytes", () => {
+test("3.2 the length before an envelope has at most four bytes", () => {
   for (const bytes of [
     [0x80],
     [0xff, 0xff, 0xff],
@@ -185,7 +185,7 @@ test("PROTOCOL 2: the length before an envelope has at most four bytes", () => {
   assert.equal(decodeEnvelopes(Uint8Array.of(0x82, 0x80, 0x00, 0x08, 0x05), 2)[0]?.requestId, 5n);
 });
 
-test("PROTOCOL 3: what is unknown is ignored and not kept", () => {
+test("3.6 what is unknown is ignored and not kept", () => {
   const unknown = concatBytes(
     Uint8Array.of(0x08, 0x07), // request id 7
     Uint8Array.of(0xf8, 0x07, 0xff, 0xff, 0x03), // field 127, varint
@@ -221,7 +221,7 @@ const bombs: readonly [why: string, body: number, repeated: readonly number[]][]
 ];
 
 for (const [why, body, repeated] of bombs) {
-  test(`PROTOCOL 2: a megabyte of ${why} is refused before it is decoded`, () => {
+  test(`3.4 a megabyte of ${why} is refused before it is decoded`, () => {
     const times = Math.floor(1_000_000 / repeated.length);
     const inside = Uint8Array.from(
       { length: times * repeated.length },
@@ -232,7 +232,7 @@ for (const [why, body, repeated] of bombs) {
   });
 }
 
-test("PROTOCOL 3: what stands in a message as bytes is bounded like the message", () => {
+test("3.4 what stands in a message as bytes is bounded like the message", () => {
   const wraps = (count: number): Uint8Array =>
     Uint8Array.from({ length: 2 * count }, (_, i) => (i % 2 === 0 ? 0x1a : 0x00));
   const most = decodePart(ControlClearSchema, wraps(partItemsMax - 1));
@@ -242,7 +242,7 @@ test("PROTOCOL 3: what stands in a message as bytes is bounded like the message"
   assert.equal(decodePart(BlobHeaderSchema, deletes).deletes.length, 4096);
 });
 
-test("PROTOCOL 3: parts come out as they went in; altered or arbitrary ones are decoded or ENVELOPE_INVALID", () => {
+test("3.2 parts come out as they went in; altered or arbitrary ones are decoded or ENVELOPE_INVALID", () => {
   for (const schema of [BlobHeaderSchema, ControlBlobSchema, ControlClearSchema, HelloSchema]) {
     fc.assert(
       fc.property(arbitraryMessage(schema), mutations, fc.uint8Array(), (init, changes, bytes) => {
@@ -258,7 +258,7 @@ test("PROTOCOL 3: parts come out as they went in; altered or arbitrary ones are 
   }
 });
 
-test("PROTOCOL 2: a record of empty envelopes, packed cursors or nested groups is bounded", () => {
+test("3.4 a record of empty envelopes, packed cursors or nested groups is bounded", () => {
   assert.equal(decodeEnvelopes(new Uint8Array(recordItemsMax), limit).length, recordItemsMax);
   assert.throws(() => decodeEnvelopes(new Uint8Array(recordItemsMax + 1), limit), envelopeInvalid);
   const acks = (cursors: number): Uint8Array =>
@@ -275,7 +275,7 @@ test("PROTOCOL 2: a record of empty envelopes, packed cursors or nested groups i
   assert.throws(() => decodeEnvelopes(groups, limit), envelopeInvalid);
 });
 
-test("PROTOCOL 2: lengths that lie, and what ends in the middle, are ENVELOPE_INVALID", () => {
+test("3.2 lengths that lie, and what ends in the middle, are ENVELOPE_INVALID", () => {
   const bad: Record<string, readonly number[]> = {
     "an envelope longer than what is there": [0x05, 0x08, 0x01],
     "a second envelope cut short": [0x02, 0x08, 0x01, 0x02, 0x08],
@@ -305,7 +305,7 @@ test("PROTOCOL 2: lengths that lie, and what ends in the middle, are ENVELOPE_IN
   }
 });
 
-test("PROTOCOL 2: arbitrary and mutated records give their plaintext, RECORD_INVALID or TOO_LARGE", () => {
+test("3.5 arbitrary and mutated records give their plaintext, RECORD_INVALID or TOO_LARGE", () => {
   const codes = [ErrorCode.RECORD_INVALID, ErrorCode.TOO_LARGE];
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 400 }), fc.nat(500), (bytes, max) => {
@@ -328,7 +328,7 @@ test("PROTOCOL 2: arbitrary and mutated records give their plaintext, RECORD_INV
   );
 });
 
-test("PROTOCOL 3: a 64-bit number is read up to 2^53 - 1, above it is ENVELOPE_INVALID", () => {
+test("1.12 a 64-bit number is read up to 2^53 - 1, above it is ENVELOPE_INVALID", () => {
   assert.equal(toNumber(2n ** 53n - 1n), 2 ** 53 - 1);
   assert.equal(toNumber(0n), 0);
   for (const value of [2n ** 53n, 2n ** 64n - 1n, -1n]) {
@@ -341,7 +341,7 @@ const likeBase64url = fc.string({
   maxLength: 60,
 });
 
-test("PROTOCOL 1: base64url has one form for each value, and anything else is no value", () => {
+test("1.11 base64url has one form for each value, and anything else is no value", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 70 }), (bytes) => {
       assert.deepEqual(fromBase64url(toBase64url(bytes)), bytes);
@@ -359,7 +359,7 @@ test("PROTOCOL 1: base64url has one form for each value, and anything else is no
   }
 });
 
-test("PROTOCOL 1: an id is read in its one form and length only", () => {
+test("1.11 an id is read in its one form and length only", () => {
   fc.assert(
     fc.property(
       fc.oneof(fc.string({ unit: "binary", maxLength: 60 }), likeBase64url),
@@ -382,7 +382,7 @@ test("PROTOCOL 1: an id is read in its one form and length only", () => {
   assert.equal(parseId("A".repeat(50_000_000), 32), undefined);
 });
 
-test("PROTOCOL 1: any text is a relay address or a RelayAddressError that repeats none of it", () => {
+test("2.1 any text is a relay address or a RelayAddressError that repeats none of it", () => {
   const key = toBase64url(filled(7));
   const pieces = fc.constantFrom(
     ..."ws:// wss:// https:// host :8080 / # ? @ [::1] %00 \\ \n é .. : xn-- 0x7f.1 canary".split(
@@ -413,7 +413,7 @@ test("PROTOCOL 1: any text is a relay address or a RelayAddressError that repeat
   );
 });
 
-test("PROTOCOL 1: UTF-8 is read as it stands or not at all", () => {
+test("1.11 UTF-8 is read as it stands or not at all", () => {
   fc.assert(
     fc.property(
       fc.oneof(

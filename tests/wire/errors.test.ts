@@ -57,7 +57,7 @@ const promised: readonly (readonly [number, string, ErrorEnds, ErrorAgain, boole
   [805, "DEVICE_FORKED", "entry", "changed", false, 7],
 ];
 
-test("PROTOCOL 4: every code of the schema has a row, under its name, and no other has", () => {
+test("10.1 every code of the schema has a row, under its name, and no other has", () => {
   const schema = ErrorCodeSchema.values
     .filter((value) => value.number !== 0)
     .map((value) => [value.number, value.name.replace(/^ERROR_CODE_/, "")]);
@@ -72,7 +72,7 @@ test("PROTOCOL 4: every code of the schema has a row, under its name, and no oth
 });
 
 for (const [code, name, ends, again, sent, exit] of promised) {
-  test(`PROTOCOL 4: ${code} ${name}: ends ${ends}, again ${again}, exit ${exit}, ${sent ? "may be sent" : "is never sent"}`, () => {
+  test(`10.1 ${code} ${name}: ends ${ends}, again ${again}, exit ${exit}, ${sent ? "may be sent" : "is never sent"}`, () => {
     const row = errorRow(code);
     assert.deepEqual({ ...row, message: "" }, { name, ends, again, sent, exit, message: "" });
     const error = new SyncError(code);
@@ -84,7 +84,7 @@ for (const [code, name, ends, again, sent, exit] of promised) {
   });
 }
 
-test("PROTOCOL 4: each sentence is short enough for a close reason, and its own", () => {
+test("10.1 each sentence is short enough for a close reason, and its own", () => {
   const messages = Object.values(errorTable).map((row) => row.message);
   for (const message of messages) {
     assert.ok(utf8(message).byteLength > 0 && utf8(message).byteLength <= 123, message);
@@ -93,7 +93,7 @@ test("PROTOCOL 4: each sentence is short enough for a close reason, and its own"
   assert.equal(new Set(messages).size, messages.length);
 });
 
-test("PROTOCOL 4: a code this version does not know acts as its class", () => {
+test("10.3 a code this version does not know acts as its class", () => {
   const classes: [number, ErrorEnds, ErrorAgain, boolean, number][] = [
     [199, "session", "later", false, 4],
     [299, "session", "later", true, 3],
@@ -116,7 +116,7 @@ test("PROTOCOL 4: a code this version does not know acts as its class", () => {
   }
 });
 
-test("PROTOCOL 4: any number at all has a row, and a close code in the private range", () => {
+test("10.3 any number at all has a row, and a close code in the private range", () => {
   fc.assert(
     fc.property(fc.oneof(fc.integer(), fc.integer({ min: -10, max: 1100 })), (code) => {
       const row = errorRow(code);
@@ -129,7 +129,7 @@ test("PROTOCOL 4: any number at all has a row, and a close code in the private r
   );
 });
 
-test("PROTOCOL 4: close codes that are not ours, or not for sending, mean nothing", () => {
+test("10.1 close codes that are not ours, or not for sending, mean nothing", () => {
   for (const closeCode of [0, 1000, 1006, 3999, 4000, 4099, 5000, 5201, 4201.5, Number.NaN]) {
     assert.equal(errorOfCloseCode(closeCode), undefined);
   }
@@ -140,7 +140,7 @@ test("PROTOCOL 4: close codes that are not ours, or not for sending, mean nothin
   }
 });
 
-test("PROTOCOL 4: on the wire stand the code, the table's sentence and typed details, never cause or hint", () => {
+test("10.1 on the wire stand the code, the table's sentence and typed details, never cause or hint", () => {
   const error = new SyncError(ErrorCode.QUOTA_EXCEEDED, {
     cause: new Error("SECRET /var/lib"),
     hint: "SECRET hint",
@@ -161,7 +161,7 @@ test("PROTOCOL 4: on the wire stand the code, the table's sentence and typed det
   assert.equal(back.cause, undefined);
 });
 
-test("PROTOCOL 4: a waiting time of any size is told whole, never shorter, within 32 bits", () => {
+test("10.1 a waiting time of any size is told whole, never shorter, within 32 bits", () => {
   const told = (retryAfterMs: number): number =>
     errorMessageOf(new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs })).retryAfterMs;
   assert.deepEqual(
@@ -177,7 +177,7 @@ test("PROTOCOL 4: a waiting time of any size is told whole, never shorter, withi
   );
 });
 
-test("PROTOCOL 4: what is never sent leaves as INTERNAL, without its details", () => {
+test("10.1 what is never sent leaves as INTERNAL, without its details", () => {
   for (const code of [
     ErrorCode.UNSPECIFIED,
     ...promised.filter((row) => !row[4]).map((row) => row[0]),
@@ -198,7 +198,7 @@ test("SECURITY: a relay's word never passes for what only a device can find", ()
   }
 });
 
-test("PROTOCOL 4: any Error message, known code or not, becomes a SyncError with a sentence of ours", () => {
+test("10.3 any Error message, known code or not, becomes a SyncError with a sentence of ours", () => {
   const details = fc.constantFrom("quota", "incident", "tooLarge", "versionRange", undefined);
   fc.assert(
     fc.property(

@@ -53,14 +53,14 @@ const alterations: readonly ((byte: number) => number)[] = [
 ];
 
 for (const { pattern, psk } of patterns) {
-  test(`PROTOCOL 2: ${pattern}: an undisturbed handshake finishes on both sides`, () => {
+  test(`2.4 ${pattern}: an undisturbed handshake finishes on both sides`, () => {
     for (const [i, message] of messagesOf(psk).entries()) {
       assert.deepEqual(finishing(psk, i, message), ["initiator", "responder"]);
     }
   });
 
   for (const index of [0, 1, 2]) {
-    test(`PROTOCOL 2: ${pattern}: no altered byte of message ${index + 1} is accepted`, () => {
+    test(`2.10 ${pattern}: no altered byte of message ${index + 1} is accepted`, () => {
       const original = messagesOf(psk)[index] as Uint8Array;
       for (let offset = 0; offset < original.byteLength; offset++) {
         for (const alter of alterations) {
@@ -75,7 +75,7 @@ for (const { pattern, psk } of patterns) {
       }
     });
 
-    test(`PROTOCOL 2: ${pattern}: message ${index + 1} cut at any length or with a byte more is refused`, () => {
+    test(`2.7 ${pattern}: message ${index + 1} cut at any length or with a byte more is refused`, () => {
       const original = messagesOf(psk)[index] as Uint8Array;
       const longer = new Uint8Array(original.byteLength + 1);
       longer.set(original);
@@ -90,7 +90,7 @@ for (const { pattern, psk } of patterns) {
     });
   }
 
-  test(`PROTOCOL 2: ${pattern}: an altered message is refused by whoever reads it, but for message 1 of XX`, () => {
+  test(`2.10 ${pattern}: an altered message is refused by whoever reads it, but for message 1 of XX`, () => {
     const [first, second, third] = messagesOf(psk) as [Uint8Array, Uint8Array, Uint8Array];
     const altered = (message: Uint8Array): Uint8Array => {
       const copy = copyBytes(message);
@@ -116,7 +116,7 @@ for (const { pattern, psk } of patterns) {
     assert.throws(() => reader.read(altered(third)), handshakeFailed);
   });
 
-  test(`PROTOCOL 2: ${pattern}: after a failure a handshake refuses even what was right`, () => {
+  test(`2.10 ${pattern}: after a failure a handshake refuses even what was right`, () => {
     const [, second] = messagesOf(psk) as [Uint8Array, Uint8Array];
     const initiator = side("initiator", psk);
     initiator.write(payloads[0]);
@@ -127,7 +127,7 @@ for (const { pattern, psk } of patterns) {
     assert.equal(initiator.remoteKey, undefined);
   });
 
-  test(`PROTOCOL 2: ${pattern}: a call out of turn ends the handshake`, () => {
+  test(`2.10 ${pattern}: a call out of turn ends the handshake`, () => {
     const [first] = messagesOf(psk) as [Uint8Array];
     const wrongTurns: ((handshake: Handshake) => void)[] = [
       (initiator) => initiator.read(first),
@@ -148,7 +148,7 @@ for (const { pattern, psk } of patterns) {
     assert.throws(() => responder.read(first), handshakeFailed);
   });
 
-  test(`PROTOCOL 2: ${pattern}: a handshake becomes one transport and no second`, () => {
+  test(`2.4 ${pattern}: a handshake becomes one transport and no second`, () => {
     const { initiator, responder } = sides(psk);
     responder.read(initiator.write(payloads[0]));
     initiator.read(responder.write(payloads[1]));
@@ -162,7 +162,7 @@ for (const { pattern, psk } of patterns) {
     assert.throws(() => initiator.write(payloads[0]), handshakeFailed);
   });
 
-  test(`PROTOCOL 2: ${pattern}: a message of ${handshakeBytesMax} bytes passes, one more does not, either way`, () => {
+  test(`2.7 ${pattern}: a message of ${handshakeBytesMax} bytes passes, one more does not, either way`, () => {
     const overhead = messagesOf(psk)[0]?.byteLength ?? 0;
     const fits = handshakeBytesMax - (overhead - payloads[0].byteLength);
     const { initiator, responder } = sides(psk);
@@ -177,7 +177,7 @@ for (const { pattern, psk } of patterns) {
     assert.throws(() => reader.read(largest), handshakeFailed);
   });
 
-  test(`PROTOCOL 2: ${pattern}: another prologue or role on one side is refused`, () => {
+  test(`2.10 ${pattern}: another prologue or role on one side is refused`, () => {
     const initiator = side("initiator", psk, { prologue: utf8("syncrelay/2") });
     const responder = side("responder", psk);
     assert.throws(() => {
@@ -283,7 +283,7 @@ test("SECURITY Pairing: XX and XXpsk0 do not meet, nor do two psks", () => {
   }
 });
 
-test("PROTOCOL 2: keys of a wrong length are refused when the handshake is made", () => {
+test("2.4 keys of a wrong length are refused when the handshake is made", () => {
   for (const length of [0, 31, 33]) {
     assert.throws(() => keyPairOf(filled(1, length)), RangeError);
     const good = keyPairOf(filled(1));
@@ -300,7 +300,7 @@ test("PROTOCOL 2: keys of a wrong length are refused when the handshake is made"
   }
 });
 
-test("PROTOCOL 2: a handshake draws a fresh ephemeral key unless one is given", () => {
+test("2.4 a handshake draws a fresh ephemeral key unless one is given", () => {
   const messages = [0, 1].map(() => {
     const initiator = new Handshake({
       role: "initiator",
@@ -330,7 +330,7 @@ const smallOrderPoints = [
 for (const zeroResult of [false, true]) {
   const by = zeroResult ? "where the library's curve returns zero" : "by the library in use";
 
-  test(`PROTOCOL 2: remote keys of small order are refused in every place, ${by}`, () => {
+  test(`2.9 remote keys of small order are refused in every place, ${by}`, () => {
     const original = curve.dh;
     // What `sodium-javascript` does in browsers: the zero result instead of an exception.
     const substitute = mock.method(
@@ -376,7 +376,7 @@ for (const zeroResult of [false, true]) {
   });
 }
 
-test("PROTOCOL 2: the checked curve refuses a zero result, and passes any other on", () => {
+test("2.9 the checked curve refuses a zero result, and passes any other on", () => {
   const pair = keyPairOf(filled(0x11));
   const results = [new Uint8Array(32), filled(1)];
   const substitute = mock.method(curve, "dh", () => results.shift() as Uint8Array);
@@ -388,7 +388,7 @@ test("PROTOCOL 2: the checked curve refuses a zero result, and passes any other 
   }
 });
 
-test("PROTOCOL 2: both sides bind to the same channel and to no other", () => {
+test("2.4 both sides bind to the same channel and to no other", () => {
   const one = channel();
   assert.deepEqual(one.device.handshakeHash, one.relay.handshakeHash);
   assert.notDeepEqual(channel(filled(1)).device.handshakeHash, one.device.handshakeHash);

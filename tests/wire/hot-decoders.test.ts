@@ -58,7 +58,7 @@ for (const [name, schema] of Object.entries(bodies) as [keyof typeof bodies, Des
       ),
     );
 
-  test(`PROTOCOL 3 ${name}: the hot decoder reads what the generic one reads, or leaves it`, () => {
+  test(`3.2 ${name}: the hot decoder reads what the generic one reads, or leaves it`, () => {
     let read = 0;
     fc.assert(
       fc.property(encoded, (bytes) => {
@@ -74,7 +74,7 @@ for (const [name, schema] of Object.entries(bodies) as [keyof typeof bodies, Des
     assert.ok(read > 5, `only ${read} messages were in the usual form`);
   });
 
-  test(`PROTOCOL 3 ${name}: altered bytes mean the same to both, or are left`, () => {
+  test(`3.2 ${name}: altered bytes mean the same to both, or are left`, () => {
     const altered = fc
       .tuple(encoded, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 3 }))
       .map(([bytes, changes]) => {
@@ -94,7 +94,7 @@ for (const [name, schema] of Object.entries(bodies) as [keyof typeof bodies, Des
   });
 }
 
-test("PROTOCOL 3: what our encoders make is read by hand", () => {
+test("3.2 what our encoders make is read by hand", () => {
   const blob = {
     blobId: filled(1, 16),
     header: filled(2, 90),
@@ -108,7 +108,7 @@ test("PROTOCOL 3: what our encoders make is read by hand", () => {
   }
 });
 
-test("PROTOCOL 3: a number above 2^53 - 1 is left to the generic decoder", () => {
+test("1.12 a number above 2^53 - 1 is left to the generic decoder", () => {
   const bytes = toBinary(
     EnvelopeSchema,
     create(EnvelopeSchema, { body: { case: "pushAck", value: { cursors: [2n ** 60n] } } }),
@@ -116,7 +116,7 @@ test("PROTOCOL 3: a number above 2^53 - 1 is left to the generic decoder", () =>
   assert.equal(hot(bytes), undefined);
 });
 
-test("PROTOCOL 3: more items than a record may hold are left before anything is made of them", () => {
+test("3.4 more items than a record may hold are left before anything is made of them", () => {
   const many = encodePush(
     1,
     Array.from({ length: 1_000 }, () => ({

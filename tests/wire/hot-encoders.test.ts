@@ -94,7 +94,7 @@ function assertSame(hot: Uint8Array, requestId: number, body: EnvelopeBody): voi
 
 const runs = { numRuns: 60 };
 
-test("PROTOCOL 3 Push: the hot encoder's bytes are the generic one's", () => {
+test("3.2 Push: the hot encoder's bytes are the generic one's", () => {
   fc.assert(
     fc.property(number, many(blobParts), fc.boolean(), (requestId, blobs, resume) => {
       assertSame(encodePush(requestId, blobs, resume), requestId, {
@@ -106,7 +106,7 @@ test("PROTOCOL 3 Push: the hot encoder's bytes are the generic one's", () => {
   );
 });
 
-test("PROTOCOL 3 PushAck: the hot encoder's bytes are the generic one's", () => {
+test("3.2 PushAck: the hot encoder's bytes are the generic one's", () => {
   fc.assert(
     fc.property(number, many(number), (requestId, cursors) => {
       assertSame(encodePushAck(requestId, cursors), requestId, {
@@ -118,7 +118,7 @@ test("PROTOCOL 3 PushAck: the hot encoder's bytes are the generic one's", () => 
   );
 });
 
-test("PROTOCOL 3 Blobs: the hot encoder's bytes are the generic one's", () => {
+test("3.2 Blobs: the hot encoder's bytes are the generic one's", () => {
   const frame = fc.record({ after: number, through: number, done: fc.boolean(), head: number });
   fc.assert(
     fc.property(number, frame, many(storedBlobParts), (requestId, { done, ...place }, blobs) => {
@@ -138,7 +138,7 @@ test("PROTOCOL 3 Blobs: the hot encoder's bytes are the generic one's", () => {
   );
 });
 
-test("PROTOCOL 3 Deliver: the hot encoder's bytes are the generic one's", () => {
+test("3.2 Deliver: the hot encoder's bytes are the generic one's", () => {
   fc.assert(
     fc.property(
       number,
@@ -162,7 +162,7 @@ test("PROTOCOL 3 Deliver: the hot encoder's bytes are the generic one's", () => 
   );
 });
 
-test("PROTOCOL 3: a stored blob's field stands alone as field 3 of Blobs", () => {
+test("3.2 a stored blob's field stands alone as field 3 of Blobs", () => {
   fc.assert(
     fc.property(storedBlobParts, (blob) => {
       const field = encodeStoredBlobField(blob);
@@ -174,7 +174,7 @@ test("PROTOCOL 3: a stored blob's field stands alone as field 3 of Blobs", () =>
   );
 });
 
-test("PROTOCOL 3: every edge of a number is encoded as the schema encodes it, in every place", () => {
+test("3.2 every edge of a number is encoded as the schema encodes it, in every place", () => {
   const empty = filled(0, 0);
   for (const n of edges) {
     const blob = { blobId: empty, header: empty, signature: empty, epoch: n, body: empty };
@@ -191,7 +191,7 @@ test("PROTOCOL 3: every edge of a number is encoded as the schema encodes it, in
   }
 });
 
-test("PROTOCOL 3: what all hot encoders fill in, the schema has, and no field more", () => {
+test("3.2 what all hot encoders fill in, the schema has, and no field more", () => {
   // A field added to one of these messages must be added to its encoder too.
   const fieldsOf = (body: "push" | "pushAck" | "blobs" | "deliver"): string[] =>
     EnvelopeSchema.field[body].message?.fields.map((field) => field.localName) ?? [];

@@ -62,7 +62,7 @@ function envelopeBytes(sizeDelimited: Uint8Array): number {
   return sizeDelimited.byteLength - prefix;
 }
 
-test("PROTOCOL 5: the largest blob fits a push, a page and a delivery of its own", () => {
+test("3.3 the largest blob fits a push, a page and a delivery of its own", () => {
   for (const blobBytesMax of blobLimits) {
     const header = Math.min(limits.headerBytesMax, blobBytesMax - 64);
     const blob = storedBlob(header, blobBytesMax - 64 - header);
@@ -80,7 +80,7 @@ test("PROTOCOL 5: the largest blob fits a push, a page and a delivery of its own
   }
 });
 
-test("PROTOCOL 5: a full push fits an envelope: most blobs and most bytes at once", () => {
+test("3.3 a full push fits an envelope: most blobs and most bytes at once", () => {
   const each = Math.floor(limits.batchBytesMax / limits.batchBlobsMax);
   const blobs = Array.from({ length: limits.batchBlobsMax }, () =>
     storedBlob(130, each - 64 - 130),
@@ -93,7 +93,7 @@ test("PROTOCOL 5: a full push fits an envelope: most blobs and most bytes at onc
   assert.equal(decodeEnvelopes(ack, limits.envelopeBytesMax(1)).length, 1);
 });
 
-test("PROTOCOL 5: a page of encoded blobs up to its limit fits an envelope, and one of most blobs is decoded", () => {
+test("3.3 a page of encoded blobs up to its limit fits an envelope, and one of most blobs is decoded", () => {
   const field = encodeStoredBlobField(storedBlob(80, limits.pageBytesMax / 1024 - 80 - 64 - 100));
   const frame = { after: largest, through: largest, done: true, head: largest };
   const most = Math.floor(limits.pageBytesMax / field.byteLength);
@@ -114,7 +114,7 @@ test("PROTOCOL 5: a page of encoded blobs up to its limit fits an envelope, and 
   }
 });
 
-test("PROTOCOL 2: a record of most envelopes is decoded, whichever kind they are", () => {
+test("3.4 a record of most envelopes is decoded, whichever kind they are", () => {
   const blob = storedBlob(80, 300);
   const field = encodeStoredBlobField(blob);
   for (const envelope of [
@@ -134,7 +134,7 @@ test("PROTOCOL 2: a record of most envelopes is decoded, whichever kind they are
   }
 });
 
-test("PROTOCOL 2: a record holds one envelope more than it was closed at", () => {
+test("3.4 a record holds one envelope more than it was closed at", () => {
   const { device } = channel();
   const overhead = (plaintext: number): number =>
     sealRecord(device, filled(0, plaintext)).byteLength - plaintext;
@@ -149,14 +149,14 @@ test("PROTOCOL 2: a record holds one envelope more than it was closed at", () =>
   );
 });
 
-test("PROTOCOL 5: an envelope's length fits the bytes before it, and 32 bits", () => {
+test("3.3 an envelope's length fits the bytes before it, and 32 bits", () => {
   assert.ok(
     limits.envelopeBytesMax(limits.blobBytesCeiling) < 2 ** (7 * limits.sizePrefixBytesMax),
   );
   assert.ok(limits.recordBytesMax(limits.blobBytesCeiling) < 2 ** 31);
 });
 
-test("PROTOCOL 5: the bounds stand in order", () => {
+test("3.3 the bounds stand in order", () => {
   assert.equal(limits.noisePlaintextBytesMax + limits.noiseTagBytes, 65_535);
   assert.ok(limits.blobBytesDefault <= limits.blobBytesCeiling);
   assert.ok(limits.batchBlobsMax <= limits.windowBlobsMax);
@@ -182,7 +182,7 @@ function fits(body: EnvelopeBody): void {
   assert.equal(decodeEnvelopes(encoded, limits.envelopeBytesMax(1)).length, 1);
 }
 
-test("PROTOCOL 5: object ranges, manifests, witnesses, pairing messages and control blobs fit an envelope", () => {
+test("3.3 object ranges, manifests, witnesses, pairing messages and control blobs fit an envelope", () => {
   fits({
     case: "putObject",
     value: {
@@ -236,7 +236,7 @@ test("PROTOCOL 5: object ranges, manifests, witnesses, pairing messages and cont
   });
 });
 
-test("PROTOCOL 5: a welcome to a full group fits an envelope", () => {
+test("3.3 a welcome to a full group fits an envelope", () => {
   fits({
     case: "welcome",
     value: {
@@ -336,7 +336,7 @@ test("SECURITY Verified history: a witness of a full group's positions fits its 
   assert.ok(24 + witness.byteLength + 16 <= limits.witnessBytesMax, `${witness.byteLength}`);
 });
 
-test("PROTOCOL 3: a header with most deletes fits its limit", () => {
+test("3.2 a header with most deletes fits its limit", () => {
   const header = toBinary(
     BlobHeaderSchema,
     create(BlobHeaderSchema, {
@@ -352,7 +352,7 @@ test("PROTOCOL 3: a header with most deletes fits its limit", () => {
   assert.ok(header.byteLength <= limits.headerBytesMax);
 });
 
-test("PROTOCOL 2: the largest Hello passes through the third handshake message", () => {
+test("2.5 the largest Hello passes through the third handshake message", () => {
   const hello = toBinary(
     HelloSchema,
     create(HelloSchema, {
@@ -405,7 +405,7 @@ test("SECURITY Pairing: every pairing message fits a mailbox", () => {
   assert.ok(toBinary(PairingFrameSchema, frame).byteLength <= limits.inviteMessageBytesMax);
 });
 
-test("PROTOCOL 3: no message of an envelope contains itself, and none is written as a group or a map", () => {
+test("3.6 no message of an envelope contains itself, and none is written as a group or a map", () => {
   const walk = (message: DescMessage, inside: readonly string[]): void => {
     assert.ok(!inside.includes(message.typeName), message.typeName);
     for (const field of message.fields) {
@@ -433,7 +433,7 @@ const parts = [
   PairingAdmissionSchema,
 ];
 
-test("PROTOCOL 5: the largest lists inside a part are within its items", () => {
+test("3.4 the largest lists inside a part are within its items", () => {
   const frontier = 4 * limits.membersMax;
   for (const items of [
     limits.headerDeletesMax,

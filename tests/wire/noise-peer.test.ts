@@ -121,11 +121,11 @@ function talk(peer: Peer, peerRole: Role, psk: Uint8Array | undefined): void {
 }
 
 for (const role of ["initiator", "responder"] as const) {
-  test(`PROTOCOL 2: noise-c as the ${role} of XX speaks with this channel`, () => {
+  test(`2.4 noise-c as the ${role} of XX speaks with this channel`, () => {
     talk(noiseCPeer(role), role, undefined);
   });
 
-  test(`PROTOCOL 2: the reference as the ${role} of XX speaks with this channel`, () => {
+  test(`2.4 the reference as the ${role} of XX speaks with this channel`, () => {
     talk(referencePeer(role, undefined), role, undefined);
   });
 
@@ -138,7 +138,7 @@ for (const role of ["initiator", "responder"] as const) {
     assert.throws(() => talk(referencePeer(role, filled(0x71)), role, filled(0x70)));
   });
 
-  test(`PROTOCOL 2: the reference as the ${role} agrees with noise-c on XX`, () => {
+  test(`2.4 the reference as the ${role} agrees with noise-c on XX`, () => {
     const reference = referencePeer(role, undefined);
     const other = noiseCPeer(role === "initiator" ? "responder" : "initiator");
     for (const i of [0, 1, 2]) {

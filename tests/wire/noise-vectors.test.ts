@@ -33,7 +33,7 @@ function sideOf(vector: NoiseVector, role: "initiator" | "responder"): Handshake
   });
 }
 
-test("PROTOCOL 2: the file holds vectors of both handshakes", () => {
+test("2.4 the file holds vectors of both handshakes", () => {
   assert.deepEqual([...new Set(vectors.map((vector) => vector.protocol_name))].toSorted(), [
     "Noise_XX_25519_ChaChaPoly_BLAKE2b",
     "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2b",
@@ -44,7 +44,7 @@ test("PROTOCOL 2: the file holds vectors of both handshakes", () => {
 for (const [index, vector] of vectors.entries()) {
   const title = `${vector.source}, vector ${index + 1}, ${vector.protocol_name}`;
 
-  test(`PROTOCOL 2: both sides reproduce the published handshake and transport: ${title}`, () => {
+  test(`2.4 both sides reproduce the published handshake and transport: ${title}`, () => {
     assert.equal(vector.init_psks !== undefined, vector.protocol_name.includes("psk0"));
     const initiator = sideOf(vector, "initiator");
     const responder = sideOf(vector, "responder");

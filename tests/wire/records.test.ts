@@ -9,7 +9,7 @@ import { channel, filled, recordInvalid, syncError } from "./support.ts";
 const plenty = 1 << 20;
 const counted = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => i * 7 + 1);
 
-test("PROTOCOL 2: a record is a run of Noise messages of 65,535 bytes each but the last", () => {
+test("3.1 a record is a run of Noise messages of 65,535 bytes each but the last", () => {
   const sizes: [plaintext: number, record: number][] = [
     [1, 17],
     [255, 271],
@@ -30,7 +30,7 @@ test("PROTOCOL 2: a record is a run of Noise messages of 65,535 bytes each but t
   }
 });
 
-test("PROTOCOL 2: a record's messages are those of the channel, one after another", () => {
+test("3.1 a record's messages are those of the channel, one after another", () => {
   const { device } = channel();
   const { relay } = channel();
   const record = sealRecord(device, counted(noisePlaintextBytesMax + 5));
@@ -39,11 +39,11 @@ test("PROTOCOL 2: a record's messages are those of the channel, one after anothe
   assert.deepEqual(concatBytes(first, second), counted(noisePlaintextBytesMax + 5));
 });
 
-test("PROTOCOL 2: an empty plaintext makes no record", () => {
+test("3.1 an empty plaintext makes no record", () => {
   assert.throws(() => sealRecord(channel().device, filled(0, 0)), RangeError);
 });
 
-test("PROTOCOL 2: a record of the limit passes, one byte more is TOO_LARGE", () => {
+test("3.3 a record of the limit passes, one byte more is TOO_LARGE", () => {
   const { device, relay } = channel();
   const record = sealRecord(device, counted(1000));
   assert.throws(
@@ -53,7 +53,7 @@ test("PROTOCOL 2: a record of the limit passes, one byte more is TOO_LARGE", () 
   assert.deepEqual(openRecord(relay, record, record.byteLength), counted(1000));
 });
 
-test("PROTOCOL 2: a record of 0 to 16 bytes is RECORD_INVALID", () => {
+test("3.1 a record of 0 to 16 bytes is RECORD_INVALID", () => {
   for (let length = 0; length <= 16; length++) {
     assert.throws(() => openRecord(channel().relay, filled(0, length), plenty), recordInvalid);
   }
@@ -62,7 +62,7 @@ test("PROTOCOL 2: a record of 0 to 16 bytes is RECORD_INVALID", () => {
   assert.throws(() => openRecord(relay, device.encrypt(filled(0, 0)), plenty), recordInvalid);
 });
 
-test("PROTOCOL 2: a last message that carries nothing, or is no message, is RECORD_INVALID before anything is opened", () => {
+test("3.1 a last message that carries nothing, or is no message, is RECORD_INVALID before anything is opened", () => {
   for (let tail = 1; tail <= 16; tail++) {
     const { device, relay } = channel();
     const full = sealRecord(device, counted(noisePlaintextBytesMax));
@@ -74,13 +74,13 @@ test("PROTOCOL 2: a last message that carries nothing, or is no message, is RECO
   }
 });
 
-test("PROTOCOL 2: messages shorter than 65,535 bytes before the last are refused", () => {
+test("3.1 messages shorter than 65,535 bytes before the last are refused", () => {
   const { device, relay } = channel();
   const record = concatBytes(device.encrypt(counted(100)), device.encrypt(counted(100)));
   assert.throws(() => openRecord(relay, record, plenty), recordInvalid);
 });
 
-test("PROTOCOL 2: an altered, cut, repeated or reordered record ends the channel", () => {
+test("3.1 an altered, cut, repeated or reordered record ends the channel", () => {
   const alterations: ((record: Uint8Array, next: Uint8Array) => Uint8Array[])[] = [
     (record) => [record.subarray(1)],
     (record) => [record.subarray(0, -1)],
@@ -107,7 +107,7 @@ test("PROTOCOL 2: an altered, cut, repeated or reordered record ends the channel
   }
 });
 
-test("PROTOCOL 2: records leave what they are given as it was", () => {
+test("3.3 records leave what they are given as it was", () => {
   const { device, relay } = channel();
   const plaintext = counted(70_000);
   const record = sealRecord(device, plaintext);

@@ -32,7 +32,7 @@ function assertDead(transport: Transport, keys: TransportKeys): void {
   assert.throws(() => transport.decrypt(filled(1)), recordInvalid);
 }
 
-test("PROTOCOL 2: transport messages of every edge size pass", () => {
+test("3.1 transport messages of every edge size pass", () => {
   const { device, relay } = channel();
   for (const length of [0, 1, 15, 16, 17, noisePlaintextBytesMax - 1, noisePlaintextBytesMax]) {
     const message = device.encrypt(filled(length % 256, length));
@@ -41,7 +41,7 @@ test("PROTOCOL 2: transport messages of every edge size pass", () => {
   }
 });
 
-test("PROTOCOL 2: both directions count and encrypt by themselves", () => {
+test("3.1 both directions count and encrypt by themselves", () => {
   const { device, relay } = channel();
   const toRelay = [1, 2, 3].map((byte) => device.encrypt(filled(byte)));
   const toDevice = [1, 2].map((byte) => relay.encrypt(filled(byte)));
@@ -56,14 +56,14 @@ test("PROTOCOL 2: both directions count and encrypt by themselves", () => {
   );
 });
 
-test("PROTOCOL 2: equal plaintexts never make equal messages", () => {
+test("3.1 equal plaintexts never make equal messages", () => {
   const { transport } = loop();
   const messages = new Set<string>();
   for (let i = 0; i < 300; i++) messages.add(transport.encrypt(filled(0)).join());
   assert.equal(messages.size, 300);
 });
 
-test("PROTOCOL 2: no altered byte of a transport message is accepted, and the keys are wiped", () => {
+test("3.1 no altered byte of a transport message is accepted, and the keys are wiped", () => {
   const original = loop().transport.encrypt(filled(9, 40));
   for (let offset = 0; offset < original.byteLength; offset++) {
     for (const altered of [(original[offset] as number) ^ 1, 0, 0xff]) {
@@ -77,7 +77,7 @@ test("PROTOCOL 2: no altered byte of a transport message is accepted, and the ke
   }
 });
 
-test("PROTOCOL 2: a cut, empty, longer, repeated, swapped or left-out message ends the channel", () => {
+test("3.1 a cut, empty, longer, repeated, swapped or left-out message ends the channel", () => {
   const { transport: writer } = loop();
   const first = writer.encrypt(filled(1, 40));
   const second = writer.encrypt(filled(2, 40));
@@ -105,12 +105,12 @@ test("PROTOCOL 2: a cut, empty, longer, repeated, swapped or left-out message en
   }
 });
 
-test("PROTOCOL 2: one direction's message is not accepted in the other", () => {
+test("3.1 one direction's message is not accepted in the other", () => {
   const { device } = channel();
   assert.throws(() => device.decrypt(device.encrypt(filled(1))), recordInvalid);
 });
 
-test("PROTOCOL 2: a message above 65,535 bytes costs no memory", () => {
+test("3.1 a message above 65,535 bytes costs no memory", () => {
   const { transport } = loop();
   // Nothing of this size is allocated again: an array of such a length throws RangeError.
   const huge = { byteLength: Number.MAX_SAFE_INTEGER } as Uint8Array;
@@ -121,7 +121,7 @@ test("PROTOCOL 2: a message above 65,535 bytes costs no memory", () => {
   });
 });
 
-test("PROTOCOL 2: a plaintext too large, or too little room, is refused before a nonce is used", () => {
+test("3.1 a plaintext too large, or too little room, is refused before a nonce is used", () => {
   const { transport } = loop();
   const { transport: reader } = loop();
   assert.throws(() => transport.encrypt(filled(0, noisePlaintextBytesMax + 1)), RangeError);
@@ -132,7 +132,7 @@ test("PROTOCOL 2: a plaintext too large, or too little room, is refused before a
   assert.deepEqual(reader.decrypt(message), filled(1, 20));
 });
 
-test("PROTOCOL 2: messages are written and read in place, and nothing beside them", () => {
+test("3.1 messages are written and read in place, and nothing beside them", () => {
   const { device, relay } = channel();
   const room = filled(0xee, 60);
   assert.equal(device.encryptInto(filled(1, 20), room, 10), 36);
@@ -146,7 +146,7 @@ test("PROTOCOL 2: messages are written and read in place, and nothing beside the
   assert.deepEqual(message, before);
 });
 
-test("PROTOCOL 2: the nonce is 4 zero bytes and the count, little-endian, in its last 31 bits too", () => {
+test("3.1 the nonce is 4 zero bytes and the count, little-endian, in its last 31 bits too", () => {
   for (const count of [0, 1, 255, 256, 65_536, 2 ** 24, 2 ** 30, noiseMessagesMax - 1]) {
     const { transport } = loop({ sent: count, received: count });
     const message = transport.encrypt(filled(3));
@@ -159,7 +159,7 @@ test("PROTOCOL 2: the nonce is 4 zero bytes and the count, little-endian, in its
   }
 });
 
-test("PROTOCOL 2: the last nonce is used, and no message follows it, either way", () => {
+test("3.11 the last nonce is used, and no message follows it, either way", () => {
   const last = loop({ sent: noiseMessagesMax - 1, received: noiseMessagesMax - 1 });
   assert.deepEqual(last.transport.decrypt(last.transport.encrypt(filled(1))), filled(1));
   assert.throws(() => last.transport.encrypt(filled(1)), recordInvalid);
@@ -173,7 +173,7 @@ test("PROTOCOL 2: the last nonce is used, and no message follows it, either way"
   assertDead(sender.transport, sender.keys);
 });
 
-test("PROTOCOL 2: a channel is aging once half of the messages of one direction are used", () => {
+test("3.11 a channel is aging once half of the messages of one direction are used", () => {
   const half = noiseMessagesMax / 2;
   assert.equal(loop().transport.aging, false);
   assert.equal(loop({ sent: half - 1, received: half - 1 }).transport.aging, false);

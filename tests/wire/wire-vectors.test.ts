@@ -22,7 +22,7 @@ const { session } = vectors;
 const plenty = 1 << 20;
 const limit = envelopeBytesMax(1);
 
-test("PROTOCOL 2: a session with fixed keys has these bytes: three handshake messages, one record", () => {
+test("2.4 a session with fixed keys has these bytes: three handshake messages, one record", () => {
   const { device, relay, messages } = runSession(session);
   assert.equal(session.prologue, toHex(prologue));
   assert.deepEqual(messages, session.messages);
@@ -43,7 +43,7 @@ test("PROTOCOL 2: a session with fixed keys has these bytes: three handshake mes
   );
 });
 
-test("PROTOCOL 2: another implementation of Noise has the same bytes for the session", () => {
+test("2.4 another implementation of Noise has the same bytes for the session", () => {
   const device = new ReferenceHandshake(
     true,
     fromHex(session.prologue),
@@ -70,7 +70,7 @@ test("PROTOCOL 2: another implementation of Noise has the same bytes for the ses
 });
 
 for (const vector of vectors.record_sizes) {
-  test(`PROTOCOL 2: a plaintext of ${vector.plaintext_bytes} bytes makes a record of ${vector.record_bytes}`, () => {
+  test(`3.3 a plaintext of ${vector.plaintext_bytes} bytes makes a record of ${vector.record_bytes}`, () => {
     const { device, relay } = runSession(session);
     const plaintext = filled(vector.byte, vector.plaintext_bytes);
     const record = sealRecord(device, plaintext);
@@ -80,7 +80,7 @@ for (const vector of vectors.record_sizes) {
   });
 }
 
-test("PROTOCOL 3: there is a vector of every body of the schema, and of every detail of an error", () => {
+test("3.2 there is a vector of every body of the schema, and of every detail of an error", () => {
   const seen = new Set<string>();
   for (const { envelope } of vectors.envelopes) {
     const { body } = fromJson(EnvelopeSchema, envelope);
@@ -97,7 +97,7 @@ test("PROTOCOL 3: there is a vector of every body of the schema, and of every de
 
 for (const { envelope, bytes } of vectors.envelopes) {
   const body = fromJson(EnvelopeSchema, envelope).body.case ?? "nothing";
-  test(`PROTOCOL 3: an envelope that says ${body} has these bytes: ${bytes.slice(0, 16)}`, () => {
+  test(`3.2 an envelope that says ${body} has these bytes: ${bytes.slice(0, 16)}`, () => {
     assert.equal(toHex(envelopeFromJson(envelope)), bytes);
     const decoded = decodeEnvelopes(fromHex(bytes), limit);
     assert.equal(decoded.length, 1);
@@ -108,7 +108,7 @@ for (const { envelope, bytes } of vectors.envelopes) {
 }
 
 for (const { why, plaintext, envelopes } of vectors.accepted_plaintexts) {
-  test(`PROTOCOL 2: read: ${why}`, () => {
+  test(`2.4 read: ${why}`, () => {
     const decoded = decodeEnvelopes(fromHex(plaintext), limit);
     assert.equal(decoded.length, envelopes.length);
     for (const [i, message] of decoded.entries()) {
@@ -118,7 +118,7 @@ for (const { why, plaintext, envelopes } of vectors.accepted_plaintexts) {
 }
 
 for (const vector of vectors.refused_plaintexts) {
-  test(`PROTOCOL 2: refused with ${vector.code}: ${vector.why}`, () => {
+  test(`3.5 refused with ${vector.code}: ${vector.why}`, () => {
     assert.throws(
       () => decodeEnvelopes(fromHex(vector.plaintext), vector.envelope_bytes_max),
       syncError(vector.code),
@@ -127,13 +127,13 @@ for (const vector of vectors.refused_plaintexts) {
 }
 
 for (const vector of vectors.refused_records) {
-  test(`PROTOCOL 2: a record refused with ${vector.code}: ${vector.why}`, () => {
+  test(`3.5 a record refused with ${vector.code}: ${vector.why}`, () => {
     const { relay } = runSession(session);
     assert.throws(() => openRecord(relay, fromHex(vector.record), plenty), syncError(vector.code));
   });
 }
 
-test("PROTOCOL 1: a fingerprint is the first 10 bytes of a labelled hash, in five groups of four digits", () => {
+test("12.19 a fingerprint is the first 10 bytes of a labelled hash, in five groups of four digits", () => {
   for (const { key, fingerprint: expected } of vectors.fingerprints) {
     assert.equal(fingerprint(fromHex(key)), expected);
     assert.match(expected, /^[0-9a-f]{4}( [0-9a-f]{4}){4}$/);
@@ -142,7 +142,7 @@ test("PROTOCOL 1: a fingerprint is the first 10 bytes of a labelled hash, in fiv
   }
 });
 
-test("PROTOCOL 1: a link is the hash of label, group, sender, blob id and header, and of each of them", () => {
+test("12.4 a link is the hash of label, group, sender, blob id and header, and of each of them", () => {
   for (const vector of vectors.links) {
     const parts = [vector.group_id, vector.sender, vector.blob_id, vector.header].map(fromHex);
     const [group, sender, blobId, header] = parts as [
@@ -166,7 +166,7 @@ test("PROTOCOL 1: a link is the hash of label, group, sender, blob id and header
 
 for (const vector of vectors.addresses) {
   const title = JSON.stringify(vector.text);
-  test(`PROTOCOL 1: the relay address ${title} is ${vector.url === undefined ? "refused" : "read"}`, () => {
+  test(`2.1 the relay address ${title} is ${vector.url === undefined ? "refused" : "read"}`, () => {
     if (vector.url === undefined) {
       assert.throws(() => parseRelayAddress(vector.text), RelayAddressError);
       return;
