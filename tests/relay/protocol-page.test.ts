@@ -13,7 +13,7 @@ const rules = [...page.matchAll(/^- \*\*(\d+\.\d+)\*\*/gm)].map((match) => match
 test("10.1 the table of errors is the one of wire/errors.ts, a row a code, in order", () => {
   const written = page
     .split("\n")
-    .filter((line) => /^\| \d{3} \|/.test(line))
+    .filter((line) => /^\| \d{3} +\|/.test(line))
     .map((line) =>
       line
         .split("|")
