@@ -150,10 +150,10 @@ export class Judge {
     judged: Judged,
   ): boolean {
     const { stored, header, link } = verdict;
-    const missing = this.#refusals.missingHeader(stored.cursor);
+    const missing = this.#refusals.missingLink(stored.cursor);
     if (missing === undefined) return false;
     const { blob, sender } = stored;
-    if (blob === undefined || blob.body.byteLength === 0 || !equalBytes(blob.header, missing)) {
+    if (blob === undefined || blob.body.byteLength === 0 || !equalBytes(link, missing)) {
       return true;
     }
     try {

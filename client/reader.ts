@@ -7,6 +7,7 @@
  * A page is handled as a whole: no promise and no transaction per entry. The relay may send as much
  * as the window allows, and the window grows by what was stored, as long as the app keeps up.
  */
+import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import type { Blobs, Deliver, StoredBlob } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import type { GroupWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
@@ -397,6 +398,7 @@ export class Reader {
     const judged = await this.#alone(async () => {
       if (window.session !== this.#session) return undefined;
       const judgement = this.#judge.judge(window, this.#refusals.holding);
+      if (this.#refusals.tooManyStrangers(judgement.refusals)) throw this.#flooded(last);
       await this.#keep(judgement, window.through, {
         read: window.through,
         link: linkOf(last, core.groupId),
@@ -408,6 +410,15 @@ export class Reader {
     for (const finding of judged.claims) core.found(finding);
     this.#extend(window.bytes);
     this.#reachedHead();
+  }
+
+  /** No honest relay shows entries of devices that the group never had, least of all so many. */
+  #flooded({ sender, cursor }: StoredBlob): SyncError {
+    const error = new SyncError(ErrorCode.ENVELOPE_INVALID, {
+      hint: "the relay shows ever more entries of devices that the group does not know",
+    });
+    this.#core.found({ kind: FindingKind.STRANGER, error, sender, cursor: toNumber(cursor) });
+    return error;
   }
 
   /** Writes what a window came to, and where that leaves the log, in one transaction. */

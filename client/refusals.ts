@@ -1,16 +1,25 @@
 /**
  * Blobs that could not be applied, kept as evidence by their cursors: altered ones, those that wait
  * behind them, and those whose bodies are missing while it is open whether anything explains it.
+ * The blobs themselves stand on disk; in memory is only what they are looked up by.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { RefusedBlobSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
-import type { StoredBlob } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import { BlobSchema, type StoredBlob, StoredBlobSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import { emptyBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
-import { idText } from "../wire/ids.ts";
+import { blobLink, idText } from "../wire/ids.ts";
 import type { Core, Finding } from "./core.ts";
 import { decode } from "./disk.ts";
 import type { StateTransaction } from "./state-store.ts";
+
+/** Blobs of senders that the group does not know, of which a relay could invent any number. */
+const strangersMax = 1_024;
+/** Refused blobs read back at once: each may be as large as the relay allows. */
+const readBackRows = 32;
+/** Bytes of refused blobs, without their bodies, that are kept in memory. */
+const bareBytesMax = 16 * 1024 * 1024;
 
 /** A blob to be kept as refused. */
 export interface Refusal {
@@ -22,29 +31,48 @@ export interface Refusal {
 }
 
 interface Kept {
-  readonly sender: string;
-  readonly blobId: string;
-  readonly stored: StoredBlob;
-  readonly code: ErrorCode;
+  readonly sender: Sender;
+  /** While only the body is missing: the blob's id, and its link, which covers the header. */
+  readonly missing: { readonly blobId: string; readonly link: Uint8Array } | undefined;
+  /** Of members and former ones, without the body: what shows where it stands in its sender's chain. */
+  readonly bare: StoredBlob | undefined;
+}
+
+/** Who wrote refused blobs, once for all of them. */
+interface Sender {
+  readonly text: string;
+  readonly id: Uint8Array;
+  readonly stranger: boolean;
+  kept: number;
+  holding: number;
 }
 
 export class Refusals {
   readonly #core: Core;
-  #kept = new Map<number, Kept>();
-  #first: number | undefined;
-  #holding: ReadonlySet<string> = new Set();
-  #open = new Map<string, number>();
+  readonly #kept = new Map<number, Kept>();
+  readonly #senders = new Map<string, Sender>();
+  readonly #open = new Map<string, number>();
   /** Missing bodies that the app was told of by this process. */
   readonly #told = new Set<number>();
+  #first: number | undefined;
+  #last: number | undefined;
+  #holding: ReadonlySet<string> = new Set();
+  #strangers = 0;
+  #bareBytes = 0;
 
   constructor(core: Core) {
     this.#core = core;
   }
 
   async load(tx: StateTransaction): Promise<void> {
-    for (const { key, value } of await tx.range("refused", 0)) {
-      const { blob, code } = decode(() => fromBinary(RefusedBlobSchema, value));
-      if (blob !== undefined) this.#kept.set(key, keptOf({ stored: blob, code }));
+    for (let from = 0; ; ) {
+      const rows = await tx.range("refused", from, undefined, readBackRows);
+      for (const { key, value } of rows) {
+        const { blob, code } = decode(() => fromBinary(RefusedBlobSchema, value));
+        if (blob !== undefined) this.#add(key, blob, code);
+        from = key + 1;
+      }
+      if (rows.length < readBackRows) break;
     }
     this.#changed();
   }
@@ -60,12 +88,26 @@ export class Refusals {
 
   /** The highest cursor among them. */
   get last(): number | undefined {
-    return this.#kept.size === 0 ? undefined : Math.max(...this.#kept.keys());
+    return this.#last;
   }
 
   /** Senders whose later blobs wait. */
   get holding(): ReadonlySet<string> {
     return this.#holding;
+  }
+
+  /** Whether these would be more blobs of strangers than are kept. */
+  tooManyStrangers(refusals: readonly Refusal[]): boolean {
+    let strangers = this.#strangers;
+    for (const { stored } of refusals) if (this.#isStranger(stored.sender)) strangers += 1;
+    return strangers > strangersMax;
+  }
+
+  /** What is kept of a member or a former one, without the bodies. */
+  of(sender: string): StoredBlob[] {
+    return [...this.#kept.values()].flatMap(({ sender: { text }, bare }) =>
+      text === sender && bare !== undefined ? [bare] : [],
+    );
   }
 
   /** The cursor of a missing body that a later header explains. */
@@ -78,10 +120,9 @@ export class Refusals {
     return this.#kept.has(Number(cursor));
   }
 
-  /** The refused header at a cursor whose body alone was missing. */
-  missingHeader(cursor: bigint): Uint8Array | undefined {
-    const kept = this.#kept.get(Number(cursor));
-    return kept?.code === ErrorCode.UNSPECIFIED ? kept.stored.blob?.header : undefined;
+  /** The link of the refused blob at a cursor whose body alone was missing. */
+  missingLink(cursor: bigint): Uint8Array | undefined {
+    return this.#kept.get(Number(cursor))?.missing?.link;
   }
 
   /** Keeps some and lets others go. What it returns takes that over once it is on disk. */
@@ -100,10 +141,8 @@ export class Refusals {
     for (const cursor of explained) tx.delete("refused", cursor);
     return () => {
       if (refusals.length === 0 && explained.length === 0) return;
-      for (const refusal of refusals) {
-        this.#kept.set(Number(refusal.stored.cursor), keptOf(refusal));
-      }
-      for (const cursor of explained) this.#kept.delete(cursor);
+      for (const { stored, code } of refusals) this.#add(Number(stored.cursor), stored, code);
+      for (const cursor of explained) this.#remove(cursor);
       this.#changed();
     };
   }
@@ -112,7 +151,7 @@ export class Refusals {
   clear(tx: StateTransaction): () => void {
     tx.deleteRange("refused", 0);
     return () => {
-      this.#kept = new Map();
+      for (const cursor of [...this.#kept.keys()]) this.#remove(cursor);
       this.#changed();
     };
   }
@@ -128,30 +167,93 @@ export class Refusals {
         error: new SyncError(ErrorCode.HISTORY_ALTERED, {
           hint: "the relay holds back the content of an entry, and nothing explains it",
         }),
-        sender: kept.stored.sender,
+        sender: kept.sender.id,
         cursor,
       });
     }
   }
 
+  #add(cursor: number, stored: StoredBlob, code: ErrorCode): void {
+    const { sender: id, blob } = stored;
+    this.#remove(cursor);
+    const text = idText(id);
+    let sender = this.#senders.get(text);
+    if (sender === undefined) {
+      // A copy: an id as it came keeps the record alive that it came in.
+      const copy = Uint8Array.from(id);
+      sender = { text, id: copy, stranger: this.#isStranger(id), kept: 0, holding: 0 };
+      this.#senders.set(text, sender);
+    }
+    let missing: Kept["missing"];
+    if (code === ErrorCode.UNSPECIFIED) {
+      const blobId = blob?.blobId ?? emptyBytes;
+      const header = blob?.header ?? emptyBytes;
+      const link = blobLink(this.#core.groupId, id, blobId, header);
+      missing = { blobId: idText(blobId), link };
+      this.#open.set(missing.blobId, cursor);
+    } else {
+      sender.holding += 1;
+    }
+    sender.kept += 1;
+    if (sender.stranger) this.#strangers += 1;
+    const bare = sender.stranger || this.#bareBytes >= bareBytesMax ? undefined : bareOf(stored);
+    this.#bareBytes += bytesOfBare(bare);
+    this.#kept.set(cursor, { sender, missing, bare });
+    if (this.#first === undefined || cursor < this.#first) this.#first = cursor;
+    if (this.#last === undefined || cursor > this.#last) this.#last = cursor;
+  }
+
+  #remove(cursor: number): void {
+    const kept = this.#kept.get(cursor);
+    if (kept === undefined) return;
+    const { sender, missing } = kept;
+    this.#kept.delete(cursor);
+    this.#bareBytes -= bytesOfBare(kept.bare);
+    sender.kept -= 1;
+    if (sender.stranger) this.#strangers -= 1;
+    if (missing === undefined) sender.holding -= 1;
+    else if (this.#open.get(missing.blobId) === cursor) this.#open.delete(missing.blobId);
+    if (sender.kept === 0) this.#senders.delete(sender.text);
+    // Looked for once several were let go.
+    if (cursor === this.#first) this.#first = undefined;
+    if (cursor === this.#last) this.#last = undefined;
+  }
+
+  #isStranger(id: Uint8Array): boolean {
+    return this.#core.chain?.devices.has(idText(id)) !== true;
+  }
+
   #changed(): void {
     const holding = new Set<string>();
-    this.#open = new Map();
-    this.#first = undefined;
-    for (const [cursor, kept] of this.#kept) {
-      if (this.#first === undefined || cursor < this.#first) this.#first = cursor;
-      if (kept.code === ErrorCode.UNSPECIFIED) this.#open.set(kept.blobId, cursor);
-      else holding.add(kept.sender);
+    for (const sender of this.#senders.values()) {
+      if (sender.holding > 0) holding.add(sender.text);
     }
     this.#holding = holding;
+    if (this.#kept.size === 0 || (this.#first !== undefined && this.#last !== undefined)) return;
+    let first = Number.POSITIVE_INFINITY;
+    let last = 0;
+    for (const cursor of this.#kept.keys()) {
+      if (cursor < first) first = cursor;
+      if (cursor > last) last = cursor;
+    }
+    this.#first = first;
+    this.#last = last;
   }
 }
 
-function keptOf({ stored, code }: { stored: StoredBlob; code: ErrorCode }): Kept {
-  return {
-    sender: idText(stored.sender),
-    blobId: idText(stored.blob?.blobId ?? new Uint8Array(0)),
-    stored,
-    code,
-  };
+/** A copy without the body: bytes as they came keep the whole record alive that they came in. */
+function bareOf({ cursor, sender, blob }: StoredBlob): StoredBlob {
+  return create(StoredBlobSchema, {
+    cursor,
+    sender: Uint8Array.from(sender),
+    blob: create(BlobSchema, {
+      blobId: Uint8Array.from(blob?.blobId ?? emptyBytes),
+      header: Uint8Array.from(blob?.header ?? emptyBytes),
+      signature: Uint8Array.from(blob?.signature ?? emptyBytes),
+    }),
+  });
+}
+
+function bytesOfBare(bare: StoredBlob | undefined): number {
+  return bare === undefined ? 0 : 512 + (bare.blob?.header.byteLength ?? 0);
 }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
+import { ErrorCode } from "../../wire/errors.ts";
 import { Device, founder, member } from "./support/devices.ts";
 import { type FakeBlob, FakeRelay } from "./support/fake-relay.ts";
 import { World } from "./support/world.ts";
@@ -77,5 +78,24 @@ describe("a body that is gone", () => {
     assert.deepEqual(await b.take(), [""]);
     await world.until(() => b.inSync);
     assert.deepEqual(b.integrity, []);
+  });
+});
+
+describe("devices that the group never had", () => {
+  test("their entries are kept as evidence up to a bound; beyond it the session ends, and says why", async () => {
+    const { relay, world, a, b } = await oneAway();
+    await a.push(...Array.from({ length: 2_500 }, (_, i) => `entry ${i}`));
+    await world.result(a.client.flush());
+    show(relay, b, (blob) => ({ ...blob, sender: world.random(32) }));
+    await b.start();
+    await world.until(() => b.integrity.length > 0);
+    await world.run(10_000);
+    const { connection, readCursor, refused, inSync } = b.client.status();
+    assert.equal(connection.state, "waiting");
+    assert.ok(refused <= 1_024, `${refused} kept`);
+    assert.ok(readCursor <= 1_024);
+    assert.equal(inSync, false);
+    const last = b.integrity.at(-1);
+    assert.deepEqual([last?.finding, last?.error.code], ["STRANGER", ErrorCode.ENVELOPE_INVALID]);
   });
 });
