@@ -119,6 +119,7 @@ export class Inbox {
         })),
       });
     }
+    this.#moveApplied();
   }
 
   /** Entries that wait for the app. */
@@ -144,9 +145,12 @@ export class Inbox {
     this.wake();
   }
 
-  /** Writes where the app stands, with the log, and lets go what it has done with. */
-  write(tx: StateTransaction, log: LogPlace): () => void {
-    const app = this.#appAt(log);
+  /**
+   * Writes where the app stands, with the log, and lets go what it has done with. `refused` is the
+   * lowest cursor among what is refused in the same transaction.
+   */
+  write(tx: StateTransaction, log: LogPlace, refused = Number.POSITIVE_INFINITY): () => void {
+    const app = this.#appAt(log, refused);
     const deletable = this.#deletable;
     tx.put("log", "state", encodeLog(log, app));
     if (deletable > this.#deleted) tx.deleteRange("inbox", this.#deleted, deletable);
@@ -323,7 +327,10 @@ export class Inbox {
     this.#core.app = this.#appAt(this.#core.log);
   }
 
-  #appAt(log: LogPlace): { acknowledged: number; applied: number } {
+  #appAt(
+    log: LogPlace,
+    refusedNow = Number.POSITIVE_INFINITY,
+  ): { acknowledged: number; applied: number } {
     const { acknowledged } = this.#core.app;
     const page = this.#pages[0];
     let applied = log.read;
@@ -337,9 +344,8 @@ export class Inbox {
     }
     // A page that is being written: nothing of it was applied, whatever the log has read.
     if (page === undefined && acknowledged < log.position) applied = this.#core.app.applied;
-    const refused = this.firstRefused();
-    if (refused !== undefined) applied = Math.min(applied, refused - 1);
-    return { acknowledged, applied };
+    const refused = Math.min(this.firstRefused() ?? Number.POSITIVE_INFINITY, refusedNow);
+    return { acknowledged, applied: Math.min(applied, refused - 1) };
   }
 
   async #open(items: readonly InboxItem[]): Promise<InboxItem[]> {

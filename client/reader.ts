@@ -443,8 +443,12 @@ export class Reader {
           tx.put("inbox", first, encodePage(first, judged.items, through));
         }
         const refused = this.#refusals.write(tx, judged.refusals, judged.explained);
+        let firstRefused = Number.POSITIVE_INFINITY;
+        for (const { stored } of judged.refusals) {
+          firstRefused = Math.min(firstRefused, toNumber(stored.cursor));
+        }
         if (judged.ownRead.length > 0) await this.#hooks.ownRead(tx, judged.ownRead);
-        return { app: this.#inbox.write(tx, log), refused };
+        return { app: this.#inbox.write(tx, log, firstRefused), refused };
       },
       (written) => {
         core.log = log;

@@ -99,3 +99,40 @@ describe("devices that the group never had", () => {
     assert.deepEqual([last?.finding, last?.error.code], ["STRANGER", ErrorCode.ENVELOPE_INVALID]);
   });
 });
+
+describe("what is acknowledged", () => {
+  test("stays below a refused entry, also where the process dies as that is written", async () => {
+    const { relay, world, a, b } = await oneAway();
+    await a.push("one", "two");
+    await world.result(a.client.flush());
+    const flipped = (bytes: Uint8Array): Uint8Array =>
+      bytes.map((byte, i) => (i === 40 ? byte ^ 1 : byte));
+    show(relay, b, (blob) => (blob.cursor === 1 ? { ...blob, body: flipped(blob.body) } : blob));
+    await b.start({
+      hooks: {
+        afterCommit: () => {
+          if (b.disk.table("refused").range(0).length > 0) b.crash();
+        },
+      },
+    });
+    await world.run(10_000);
+    const acked: number[] = [];
+    relay.meddler = {
+      ...relay.meddler,
+      request: (session, { body }) => {
+        if (body.case === "ack" && session.device === b.client.deviceId) {
+          acked.push(Number(body.value.applied));
+        }
+        return undefined;
+      },
+    };
+    relay.stop();
+    await b.start();
+    assert.equal(b.client.status().refused, 2);
+    assert.equal(b.client.status().appliedCursor, 0);
+    relay.start();
+    await world.run(30_000);
+    assert.ok(acked.length > 0);
+    assert.deepEqual(new Set(acked), new Set([0]));
+  });
+});
