@@ -77,6 +77,8 @@ export class Inbox {
   readonly #early = new Set<number>();
   readonly #waiting = new Set<() => void>();
   readonly #senders: { readonly id: Uint8Array; readonly text: string }[] = [];
+  /** Up to here the app says that it has applied everything. */
+  #appliedByApp = 0;
   /** Rows below this position can go. */
   #deletable = 0;
   #deleted = 0;
@@ -141,6 +143,7 @@ export class Inbox {
   add(first: number, items: readonly InboxItem[], through: number): void {
     const late = through < this.#core.log.read;
     if (items.length > 0) this.#pages.push({ first, through, items, opened: true, late });
+    this.acknowledgeThrough(this.#appliedByApp);
     this.#moveApplied();
     this.wake();
   }
@@ -176,11 +179,14 @@ export class Inbox {
     };
   }
 
-  /** Everything up to a position counts as acknowledged. */
+  /** Everything up to a position counts as acknowledged, also what is yet to be read. */
   acknowledgeThrough(position: number): void {
     const { app, log } = this.#core;
-    if (position <= app.acknowledged) return;
-    this.#core.app = { ...app, acknowledged: Math.min(position, log.position) };
+    // The app may have gone further than this device's state, where that is an older copy.
+    this.#appliedByApp = Math.max(this.#appliedByApp, position);
+    const acknowledged = Math.min(position, log.position);
+    if (acknowledged <= app.acknowledged) return;
+    this.#core.app = { ...app, acknowledged };
     this.#dirty = true;
     this.#settle();
   }

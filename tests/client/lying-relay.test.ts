@@ -135,4 +135,20 @@ describe("what is acknowledged", () => {
     assert.ok(acked.length > 0);
     assert.deepEqual(new Set(acked), new Set([0]));
   });
+
+  test("is what the app says, also where the device's state is an older copy", async () => {
+    const { world, a, b } = await oneAway();
+    const older = b.disk.copy();
+    await a.push("one", "two", "three");
+    await world.result(a.client.flush());
+    await b.start();
+    assert.deepEqual(await b.take(), ["one", "two", "three"]);
+    b.crash();
+    b.disk = older;
+    await b.start({ appliedPosition: 2 });
+    await world.until(() => b.client.status().readCursor === 3);
+    assert.deepEqual(await b.take(), ["three"]);
+    await world.until(() => b.inSync);
+    assert.equal(b.client.status().appliedCursor, 3);
+  });
 });
