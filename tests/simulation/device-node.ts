@@ -502,12 +502,14 @@ export class DeviceNode {
 function said(status: Status): string {
   const { connection } = status;
   const why = "error" in connection ? ` (${connection.error.message})` : "";
-  return (
-    `${status.membership}, ${connection.state}${why}, read ${status.readCursor} of ${status.head ?? "?"}, ` +
-    `${status.unacknowledged} not acknowledged, ${status.queued} queued` +
-    `${status.pushHeld === undefined ? "" : ` (held: ${status.pushHeld.message})`}` +
-    `${status.inSync ? ", in sync" : ""}`
-  );
+  const held = status.pushHeld === undefined ? "" : ` (held: ${status.pushHeld.message})`;
+  return [
+    `${status.membership}, ${connection.state}${why}`,
+    `read ${status.readCursor} of ${status.head ?? "?"}`,
+    `${status.unacknowledged} not acknowledged`,
+    `${status.queued} queued${held}`,
+    ...(status.inSync ? ["in sync"] : []),
+  ].join(", ");
 }
 
 /** The memory store as on a disk that takes its time, and is full for a while. */

@@ -13,8 +13,9 @@ import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import "./memoize.ts";
+import { memoizeXWing } from "./memoize.ts";
 
+memoizeXWing();
 const { simulate } = await import("./simulation.ts");
 
 const { values } = parseArgs({

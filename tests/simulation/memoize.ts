@@ -1,6 +1,6 @@
 /**
  * Puts `memoized-x-wing.ts` in the place of the library the client computes X-Wing with, in this
- * process. Most of a simulated device's work would be that. Imported before anything of the client.
+ * process. Most of a simulated device's work would be that.
  */
 import { register } from "node:module";
 
@@ -14,4 +14,8 @@ export async function resolve(specifier, context, next) {
   return await next(specifier, context);
 }
 `;
-register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+
+/** Called before anything of the client is imported. */
+export function memoizeXWing(): void {
+  register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+}

@@ -38,11 +38,11 @@ export const ml_kem768_x25519: Kem = {
     (pair) => ({ publicKey: bytes(pair.publicKey), secretKey: bytes(pair.secretKey) }),
   ) as Kem["keygen"],
   encapsulate: remembered(
-    (publicKey, random) => xWing.encapsulate(publicKey as Uint8Array, random),
+    (publicKey, random) => xWing.encapsulate(publicKey, random),
     (made) => ({ cipherText: bytes(made.cipherText), sharedSecret: bytes(made.sharedSecret) }),
   ) as Kem["encapsulate"],
   decapsulate: remembered(
-    (cipherText, secretKey) => xWing.decapsulate(cipherText as Uint8Array, secretKey as Uint8Array),
+    (cipherText, secretKey) => xWing.decapsulate(cipherText, secretKey),
     bytes,
   ) as Kem["decapsulate"],
 };

@@ -88,8 +88,8 @@ export class Link {
     } else {
       way.leftMs = Math.max(way.leftMs, this.#world.nowMs) + copy.byteLength / bytesPerMs;
       way.bufferedBytes += copy.byteLength;
-      this.#world.after(
-        way.leftMs - this.#world.nowMs,
+      this.#world.at(
+        way.leftMs,
         () => {
           way.bufferedBytes -= copy.byteLength;
           left?.();
@@ -176,8 +176,8 @@ export class Link {
       if (this.silent || this.#ended.has(side)) return;
       if (this.#world.nowMs < this.#lostFromMs[side]) arrive();
     };
-    this.#world.after(
-      way.arrivesMs - this.#world.nowMs,
+    this.#world.at(
+      way.arrivesMs,
       () => {
         const held = this.#held[side];
         if (held.length === 0 && this.#road.stalledUntilMs <= this.#world.nowMs) {
@@ -195,8 +195,8 @@ export class Link {
   #release(side: Side): void {
     if (this.#releasing.has(side)) return;
     this.#releasing.add(side);
-    this.#world.after(
-      this.#road.stalledUntilMs - this.#world.nowMs,
+    this.#world.at(
+      this.#road.stalledUntilMs,
       () => {
         this.#releasing.delete(side);
         if (this.#road.stalledUntilMs > this.#world.nowMs) this.#release(side);

@@ -155,7 +155,7 @@ export class RelayNode {
     this.#relay = undefined;
     this.#store = undefined;
     this.#process.alive = false;
-    for (const link of [...this.network.links]) link.died("relay", quietly);
+    for (const link of this.network.links) link.died("relay", quietly);
   }
 
   #syncMs(): number {

@@ -2,11 +2,12 @@
  * A few seeds of the simulation, and every seed that ever found something, by what it found.
  * `npm run sim` runs as many as there is time for.
  */
-import "./memoize.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { MadeBlob } from "../support/devices.ts";
+import { memoizeXWing } from "./memoize.ts";
 
+memoizeXWing();
 const { simulate } = await import("./simulation.ts");
 const { openMemoryStore } = await import("../../server/store/memory-store.ts");
 const { RelayWorldUnderTest, settled } = await import("../support/relay-world.ts");

@@ -76,8 +76,13 @@ export class World {
   }
 
   after(ms: number, run: () => void, process?: Process): () => void {
+    return this.at(this.#nowMs + ms, run, process);
+  }
+
+  /** What is to happen at one moment happens in the order in which it was asked for. */
+  at(ms: number, run: () => void, process?: Process): () => void {
     const event: Event = {
-      atMs: this.#nowMs + Math.max(0, ms),
+      atMs: Math.max(this.#nowMs, ms),
       order: this.#order++,
       run,
       process,

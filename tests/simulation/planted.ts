@@ -1,0 +1,139 @@
+/**
+ * Bugs that are planted to see whether anything finds them. Each changes one text of one file, which
+ * must stand there once, and names the proof that must fail then. `npm run mutants` plants them one
+ * at a time in a copy of the tree.
+ */
+
+export interface PlantedBug {
+  readonly name: string;
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+  /** Seeds of the simulation, or tests by the words `npm test` takes. */
+  readonly proof:
+    | { readonly seeds: number; readonly from?: number }
+    | { readonly tests: readonly string[] };
+}
+
+export const plantedBugs: readonly PlantedBug[] = [
+  {
+    name: "the relay acknowledges before the commit",
+    file: "server/committer.ts",
+    from: "      if (!draft.empty) await this.#options.store.commit(",
+    to: `      settle(settlements);
+      settlements.length = 0;
+      if (!draft.empty) await this.#options.store.commit(`,
+    proof: { seeds: 100 },
+  },
+  {
+    name: "the relay goes on from a commit that failed",
+    file: "server/committer.ts",
+    from: "      if (!draft.empty) await this.#options.store.commit(",
+    to: `      draft.apply();
+      if (!draft.empty) await this.#options.store.commit(`,
+    proof: { seeds: 100 },
+  },
+  {
+    name: "a duplicate is looked for behind the epoch check",
+    file: "server/group-log.ts",
+    from: "  for (const blob of push.blobs) {\n    if (blob.seq > deviceRow.lastSeq) {",
+    to: `  for (const blob of push.blobs) {
+    if (blob.epoch !== groupRow.epoch) return membershipError(ErrorCode.EPOCH_STALE, groupRow);
+    if (blob.seq > deviceRow.lastSeq) {`,
+    proof: { tests: ["relay/pushing"] },
+  },
+  {
+    name: "a duplicate of the commit under way is missed",
+    file: "server/group-log.ts",
+    from: "  const place = places.get(blob.seq) ?? draft.placeOf(groupKey, device.row.deviceKey, blob.seq);",
+    to: "  const place = places.get(blob.seq);\n  void groupKey;",
+    proof: { tests: ["relay/pushing"] },
+  },
+  {
+    name: "a stale epoch is accepted",
+    file: "server/group-log.ts",
+    from: "    if (blob.epoch < groupRow.epoch) return",
+    to: "    if (blob.epoch < groupRow.epoch - 1) return",
+    proof: { tests: ["relay/pushing"] },
+  },
+  {
+    name: "a page that is empty and not the last",
+    file: "server/session-driver.ts",
+    from: "    if (rows.length === 0 && last < lastNow()) {",
+    to: "    if (rows.length < 0) {",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "the device stores the highest cursor it knows of",
+    file: "client/reader.ts",
+    from: "        read: window.through,",
+    to: "        read: Math.max(window.through, core.head ?? 0),",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "the cursor is stored outside the transaction of its entries",
+    file: "client/reader.ts",
+    from: "    await core.disk.write(\n      async (tx) => {\n        if (judged.items.length > 0) {",
+    to: `    await core.disk.write((tx) => void this.#inbox.write(tx, log));
+    await core.disk.write(
+      async (tx) => {
+        if (judged.items.length > 0) {`,
+    proof: { seeds: 300 },
+  },
+  {
+    name: "a session begins before the last one's writes have ended",
+    file: "client/engine.ts",
+    from: "    await reader.settled();",
+    to: "    await Promise.resolve();",
+    proof: { seeds: 1, from: 10_406 },
+  },
+  {
+    name: "sealing again changes the link",
+    file: "client/outbox.ts",
+    from: "      sealBlob(blob, {",
+    to: "      sealBlob({ ...blob, blobId: core.host.random(16) }, {",
+    proof: { seeds: 20 },
+  },
+  {
+    name: "what is queued is not on disk",
+    file: "client/outbox.ts",
+    from: '          for (const blob of made) tx.put("own", blob.seq, encodeOwn(blob));',
+    to: '          for (const blob of made.slice(0, 0)) tx.put("own", blob.seq, encodeOwn(blob));',
+    proof: { seeds: 100 },
+  },
+  {
+    name: "sent counts as durable",
+    file: "client/outbox.ts",
+    from: "    this.#nextSeq = flight.last + 1;\n",
+    to: "    this.#nextSeq = flight.last + 1;\n    this.#storedThrough(flight.last);\n",
+    proof: { seeds: 20 },
+  },
+  {
+    name: "in sync while something is queued",
+    file: "client/sync-client.ts",
+    from: "      read &&\n      queued === 0 &&",
+    to: "      read &&\n      queued >= 0 &&",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "in sync while not everything is read",
+    file: "client/reader.ts",
+    from: "      this.#core.log.read >= this.#core.head\n",
+    to: "      this.#core.log.read >= this.#core.head - 1\n",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "keys are wiped while something is still being queued",
+    file: "client/sync-client.ts",
+    from: "      this.#core.events.clear();\n      try {",
+    to: "      this.#core.events.clear();\n      this.#core.keys.wipe();\n      try {",
+    proof: { seeds: 1, from: 662 },
+  },
+  {
+    name: "the cursor of an old log is used in the new one",
+    file: "client/engine.ts",
+    from: "logId: welcome.logId, read: 0, link: zeroLink }",
+    to: "logId: welcome.logId }",
+    proof: { tests: ["simulation/restore"] },
+  },
+];
