@@ -19,7 +19,7 @@ import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
 import { encodePush } from "../wire/hot-encoders.ts";
-import { zeroLink } from "../wire/ids.ts";
+import { idText, zeroLink } from "../wire/ids.ts";
 import { batchBytesMax, blobBytesDefault } from "../wire/limits.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
@@ -94,8 +94,6 @@ export class Outbox {
   #queueing = false;
   readonly #cache = new Map<number, OwnBlob>();
   #cacheBytes = 0;
-  /** Own blobs that were read, in whose places queued ones stand until these move behind. */
-  readonly #displaced = new Map<number, OwnBlob>();
   readonly #receipts = new Map<number, Receipt>();
   readonly #flushes = new Set<{ seq: number; readonly done: () => void }>();
   #writtenDurable = 0;
@@ -176,16 +174,30 @@ export class Outbox {
 
   /** Whether an own blob that is read may be unknown here. */
   wantsOwn(seq: number): boolean {
-    return this.#stage.kind === "adopting" || seq > this.#core.own.last.seq;
+    const { kind } = this.#stage;
+    return kind === "adopting" || kind === "away" || seq > this.#core.own.durableSeq;
   }
 
-  /** Own blobs came back that are not kept here: keeps them, in their turn where others stand there. */
-  async keepOwn(tx: StateTransaction, own: readonly OwnBlob[]): Promise<void> {
+  /**
+   * Own blobs were read. A queued one among them is on the relay's disk, and so is all before it; one
+   * that is not kept here waits beside the queue until that moves behind it. What this returns takes
+   * it over once it is on disk.
+   */
+  async keepOwn(tx: StateTransaction, own: readonly OwnBlob[]): Promise<() => void> {
+    const chain = await readChainState(tx);
+    let through = 0;
     for (const blob of own) {
       const kept = await tx.get("own", blob.seq);
-      if (kept === undefined) tx.put("own", blob.seq, encodeOwn(blob));
-      else if (!equalBytes(decodeOwn(kept).link, blob.link)) this.#displaced.set(blob.seq, blob);
+      if (kept !== undefined && equalBytes(decodeOwn(kept).link, blob.link)) {
+        through = Math.max(through, blob.seq);
+      } else {
+        tx.put("chain", readBackKey(blob.seq), encodeOwn(blob));
+      }
     }
+    if (through > chain.durableSeq) {
+      tx.put("chain", "state", encodeChain({ ...chain, durableSeq: through }));
+    }
+    return () => this.#storedThrough(through);
   }
 
   /** An own blob came back in the log: it is on the relay's disk, acknowledged or not. */
@@ -376,25 +388,32 @@ export class Outbox {
         blobs = [];
         const own = await readChainState(tx);
         const queued = await this.#divergent(tx, own, place);
+        const rows = await tx.range("chain", readBackKeys.from, readBackKeys.to);
+        const read = rows.map((row) => decodeOwn(row.value));
+        const seen = new Set(read.map(({ blobId }) => idText(blobId)));
         let last = place;
         let told: Positions = own.told;
         for (const old of queued) {
           tx.delete("own", old.seq);
-          const seen = changedPlaces(core.log.senders, told, core.keys.deviceId);
+          if (seen.has(idText(old.blobId))) {
+            // Another state of this device had moved it already, and pushed it.
+            moved.set(old.seq, place.seq);
+            continue;
+          }
+          const witnessed = changedPlaces(core.log.senders, told, core.keys.deviceId);
           const blob = rechainBlob(old, {
             groupId: core.groupId,
             keys: core.keys,
             previous: last,
-            witnessed: seen.changed,
+            witnessed: witnessed.changed,
           });
-          told = seen.told;
+          told = witnessed.told;
           last = { seq: blob.seq, link: blob.link };
           moved.set(old.seq, blob.seq);
           blobs.push(blob);
         }
-        for (const blob of [...this.#displaced.values(), ...blobs]) {
-          tx.put("own", blob.seq, encodeOwn(blob));
-        }
+        for (const blob of [...read, ...blobs]) tx.put("own", blob.seq, encodeOwn(blob));
+        tx.deleteRange("chain", readBackKeys.from, readBackKeys.to);
         const next: OwnChain = { ...own, last, told, durableSeq: place.seq };
         tx.put("chain", "state", encodeChain(next));
         return next;
@@ -402,7 +421,6 @@ export class Outbox {
       (own) => {
         core.own = own;
         this.#writtenDurable = own.durableSeq;
-        this.#displaced.clear();
         this.#cache.clear();
         this.#cacheBytes = 0;
         for (const blob of blobs) this.#remember(blob);
@@ -437,7 +455,7 @@ export class Outbox {
     this.#receipts.clear();
     for (const [seq, receipt] of receipts) {
       const now = moved.get(seq) ?? seq;
-      if (!moved.has(seq) && seq <= through) receipt.stored(0);
+      if (now <= through) receipt.stored(0);
       else this.#receipts.set(now, receipt);
     }
     for (const flush of this.#flushes) flush.seq = moved.get(flush.seq) ?? flush.seq;
@@ -714,6 +732,13 @@ export class Outbox {
       throw error;
     }
   }
+}
+
+/** Own blobs that were read and are not kept yet, beside the chain they will belong to. */
+const readBackKeys = { from: "read/", to: "read0" } as const;
+
+function readBackKey(seq: number): string {
+  return `${readBackKeys.from}${String(seq).padStart(16, "0")}`;
 }
 
 function placeOf(position: SenderPosition | undefined): ChainPlace {

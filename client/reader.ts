@@ -44,8 +44,8 @@ export interface ReaderHooks {
   refreshGroup(): Promise<void>;
   /** Whether the own blob of a seq is not kept here, or may be another one. */
   wantsOwn(seq: number): boolean;
-  /** Own blobs were read, in the transaction that stores them. */
-  ownRead(tx: StateTransaction, own: readonly OwnBlob[]): Promise<void>;
+  /** Own blobs were read, in the transaction that stores them; what it returns takes that over. */
+  ownRead(tx: StateTransaction, own: readonly OwnBlob[]): Promise<() => void>;
   /** An own blob, delivered without its body, stands in the log. */
   ownStored(seq: number, cursor: number): void;
   /** A page is stored, or the head was reached. */
@@ -447,12 +447,14 @@ export class Reader {
         for (const { stored } of judged.refusals) {
           firstRefused = Math.min(firstRefused, toNumber(stored.cursor));
         }
-        if (judged.ownRead.length > 0) await this.#hooks.ownRead(tx, judged.ownRead);
-        return { app: this.#inbox.write(tx, log, firstRefused), refused };
+        const ownRead =
+          judged.ownRead.length > 0 ? await this.#hooks.ownRead(tx, judged.ownRead) : undefined;
+        return { app: this.#inbox.write(tx, log, firstRefused), refused, ownRead };
       },
       (written) => {
         core.log = log;
         written.refused();
+        written.ownRead?.();
         this.#inbox.add(first, judged.items, through);
         written.app();
       },

@@ -8,6 +8,7 @@
  * | `device` | `"changes"` | `PendingChanges` |
  * | `log` | `"state"` | `LogState` |
  * | `chain` | `"state"` | `ChainState` |
+ * | `chain` | `"read/"` and a seq of 16 digits | `OwnBlobState` that was read and is not taken over yet |
  * | `own` | seq | `OwnBlobState` |
  * | `control` | count, from 1 | a control blob, as it was stored |
  * | `inbox` | position of its first entry | `InboxPage` |

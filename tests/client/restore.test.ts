@@ -188,6 +188,73 @@ describe("a device restored from its own old backup", () => {
     assert.equal(relay.group.blobs.length, 3);
   });
 
+  test("dies between reading back and taking over what it had written: nothing is pushed twice", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    const b = await member(a);
+    await a.push(...numbers(5));
+    await world.result(a.client.flush());
+    relay.stop();
+    await a.push(...numbers(2, 5));
+    const backup = a.disk.copy();
+    relay.start();
+    await a.push("later");
+    await world.result(a.client.flush());
+    a.crash();
+    a.disk = backup;
+    let died = false;
+    await a.start({
+      hooks: {
+        afterCommit: () => {
+          const readBack =
+            a.disk.table("own").get(8) !== undefined || a.disk.table("chain").range("").length > 1;
+          if (readBack) a.crash();
+          died ||= readBack;
+        },
+      },
+    });
+    await world.until(() => died);
+    await a.start();
+    await a.push("new");
+    await world.result(a.client.flush());
+    await world.until(() => b.client.status().readCursor === relay.group.blobs.length);
+    assert.deepEqual(await b.take(), [...numbers(7), "later", "new"]);
+    await world.until(() => a.client.status().readCursor === 9);
+    assert.deepEqual(await a.take(), [...numbers(7), "later", "new"]);
+    // What was read back is kept like any other.
+    assert.equal(a.disk.table("own").range(0).length, 9);
+    assert.equal(a.disk.table("chain").range("").length, 1);
+  });
+
+  test("what another state of it had moved and pushed is not moved and pushed again", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    await a.push("one");
+    await world.result(a.client.flush());
+    const first = a.disk.copy();
+    await a.push("two");
+    await world.result(a.client.flush());
+    a.crash();
+    relay.stop();
+    a.disk = first;
+    await a.start();
+    await a.push("three");
+    const second = a.disk.copy();
+    relay.start();
+    await world.result(a.client.flush());
+    assert.equal(relay.group.blobs.length, 3);
+    a.crash();
+    a.disk = second;
+    await a.start();
+    await world.result(a.client.flush());
+    await a.push("four");
+    await world.result(a.client.flush());
+    await world.until(() => a.client.status().readCursor === relay.group.blobs.length);
+    assert.deepEqual(await a.take(), ["one", "two", "three", "four"]);
+  });
+
   test("a relay that claims entries it does not show is named, and nothing is pushed", async () => {
     const relay = new FakeRelay(new World());
     const { world } = relay;
