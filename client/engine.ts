@@ -19,6 +19,7 @@ import { emptyBytes, equalBytes } from "../wire/bytes.ts";
 import { type EnvelopeBody, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { logIdBytes, zeroLink } from "../wire/ids.ts";
+import { membersMax } from "../wire/limits.ts";
 import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import type { Acknowledger } from "./acknowledger.ts";
@@ -72,6 +73,8 @@ export class Engine {
   readonly #parts: EngineParts;
   readonly #backoff = new Backoff();
   readonly #presence = new Map<string, PresenceSeen>();
+  /** What was told of devices that the control chain does not show yet. */
+  readonly #early: Presence[] = [];
   readonly #invites = new Set<Inviting>();
   #state: State = { kind: "idle" };
   #task: LobbyTask | undefined;
@@ -264,9 +267,9 @@ export class Engine {
     const core = this.#core;
     const { group, changes, reader, outbox, acknowledger } = this.#parts;
     if (welcome.logId.byteLength !== logIdBytes) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-    for (const presence of welcome.presence) this.#seen(presence);
     await group.catchUp(connection, welcome.membership);
     if (!this.#is(connection)) return;
+    for (const presence of welcome.presence) this.#seen(presence);
     await group.welcomedBack();
     // What an earlier session brought may still be on its way to the disk: the log goes on behind it.
     await reader.settled();
@@ -349,7 +352,10 @@ export class Engine {
         if (membership !== undefined) {
           group
             .catchUp(connection, membership)
-            .then(() => outbox.epochMoved())
+            .then(() => {
+              outbox.epochMoved();
+              this.#seenEarly();
+            })
             .catch((error: unknown) => this.#failed(connection, error));
         }
         reader.notify(toNumber(head));
@@ -371,9 +377,15 @@ export class Engine {
     }
   }
 
+  /** Of members, and of nobody else: a relay could invent any number. */
   #seen(presence: Presence): void {
     const device = this.#parts.inbox.senderText(presence.deviceId);
     if (device === this.#core.deviceText) return;
+    if (this.#core.chain?.devices.has(device) !== true) {
+      // Perhaps a newcomer, whose addition is on its way.
+      if (this.#early.length < membersMax) this.#early.push(presence);
+      return;
+    }
     const seen: PresenceSeen = {
       presence: presenceNames[presence.state] ?? "offline",
       lastSeenMs: presence.lastSeenMs === 0n ? undefined : toNumber(presence.lastSeenMs),
@@ -384,6 +396,10 @@ export class Engine {
       presence: seen.presence,
       ...(seen.lastSeenMs === undefined ? {} : { lastSeenMs: seen.lastSeenMs }),
     });
+  }
+
+  #seenEarly(): void {
+    for (const presence of this.#early.splice(0)) this.#seen(presence);
   }
 
   #tellPresence(connection: Connection): void {
@@ -466,6 +482,7 @@ export class Engine {
     acknowledger.end();
     for (const invite of this.#invites) invite.end();
     this.#presence.clear();
+    this.#early.length = 0;
     inbox.wake();
   }
 }

@@ -76,7 +76,8 @@ export class Inbox {
   /** Positions acknowledged out of their order. */
   readonly #early = new Set<number>();
   readonly #waiting = new Set<() => void>();
-  readonly #senders: { readonly id: Uint8Array; readonly text: string }[] = [];
+  /** The texts of members' ids, by the ids' first bytes. */
+  readonly #senders = new Map<number, { readonly id: Uint8Array; readonly text: string }[]>();
   /** Up to here the app says that it has applied everything. */
   #appliedByApp = 0;
   /** Rows below this position can go. */
@@ -292,11 +293,21 @@ export class Inbox {
     return this.#closed;
   }
 
-  /** An id's text; computing it costs more than anything else about an entry, so it is kept. */
+  /**
+   * An id's text; computing it costs more than anything else about an entry, so members' are kept.
+   * Not a stranger's: a relay could invent any number.
+   */
   senderText(id: Uint8Array): string {
-    for (const sender of this.#senders) if (equalBytes(sender.id, id)) return sender.text;
+    const key = id.byteLength < 4 ? 0 : new DataView(id.buffer, id.byteOffset).getUint32(0);
+    const senders = this.#senders.get(key);
+    for (const sender of senders ?? []) if (equalBytes(sender.id, id)) return sender.text;
     const text = idText(id);
-    this.#senders.push({ id, text });
+    if (this.#core.chain?.devices.has(text) === true) {
+      // A copy: an id as it came keeps the record alive that it came in.
+      const sender = { id: Uint8Array.from(id), text };
+      if (senders === undefined) this.#senders.set(key, [sender]);
+      else senders.push(sender);
+    }
     return text;
   }
 

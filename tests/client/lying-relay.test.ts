@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
+import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { Device, founder, member } from "./support/devices.ts";
@@ -150,5 +151,33 @@ describe("what is acknowledged", () => {
     assert.deepEqual(await b.take(), ["three"]);
     await world.until(() => b.inSync);
     assert.equal(b.client.status().appliedCursor, 3);
+  });
+});
+
+describe("presence", () => {
+  test("of devices that the group does not have is let go; a newcomer's is shown once it is one", async () => {
+    const { relay, world, a, b } = await oneAway();
+    await b.start();
+    await world.until(() => b.client.status().connection.state === "online");
+    const seen = new Set<string>();
+    b.client.on("presence", ({ deviceId }) => seen.add(deviceId));
+    for (const session of relay.sessions) {
+      if (session.device !== b.client.deviceId) continue;
+      for (let i = 0; i < 1_000; i++) {
+        session.tell({
+          case: "presence",
+          value: { deviceId: world.random(32), state: PresenceState.ONLINE, lastSeenMs: 0n },
+        });
+      }
+    }
+    await world.run(1_000);
+    assert.deepEqual([...seen], []);
+    world.cutAll();
+    await world.run(1_000);
+    await world.until(() =>
+      [a, b].every(({ client }) => client.status().connection.state === "online"),
+    );
+    const c = await member(a);
+    await world.until(() => seen.has(c.client.deviceId));
   });
 });
