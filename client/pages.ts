@@ -55,6 +55,18 @@ export function bytesOf(blobs: readonly StoredBlob[]): number {
   return bytes;
 }
 
+/** What blobs take in a page at the least, however the relay counts. */
+export function leastBytesOf(blobs: readonly StoredBlob[]): number {
+  let bytes = 0;
+  for (const { blob, sender } of blobs) {
+    bytes += blobOverheadBytesMin + sender.byteLength;
+    if (blob === undefined) continue;
+    bytes += blob.blobId.byteLength + blob.header.byteLength + blob.signature.byteLength;
+    bytes += blob.body.byteLength;
+  }
+  return bytes;
+}
+
 /** A length-delimited field (protobuf encoding). */
 function fieldBytes(length: number): number {
   return length < 128 ? length + 2 : length < 16_384 ? length + 3 : length + 4;
@@ -63,6 +75,8 @@ function fieldBytes(length: number): number {
 /** A tag and a small number. Counting a byte too many costs nothing; one too few closes the window in time. */
 const numberBytes = 4;
 const pageOverheadBytes = 64;
+/** Tags and lengths of a blob without body and epoch. */
+const blobOverheadBytesMin = 12;
 
 /** An own blob at its place, as if it had come whole: its body stands for the entry itself. */
 export function ownStored(self: Uint8Array, cursor: number, own: OwnBlob): StoredBlob {

@@ -13,7 +13,11 @@ import type { GroupWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
-import { windowBlobsMax, windowBytesMax } from "../wire/limits.ts";
+import {
+  windowBlobsMax,
+  windowBytesMax,
+  pullWindowBytesMax as windowHeldBytesMax,
+} from "../wire/limits.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decodeOwn, type LogPlace } from "./disk.ts";
@@ -22,6 +26,7 @@ import { Judge, type Judged } from "./judge.ts";
 import {
   bytesOf,
   checkDense,
+  leastBytesOf,
   linkOf,
   noOwn,
   ownStored,
@@ -66,6 +71,8 @@ export class Reader {
   #received = 0;
   /** Blobs were left out since then: a pull must bring them. */
   #behind = false;
+  /** What the relay may send before it is asked for more. */
+  #creditBytes = 0;
   /** Window that is owed to the relay while the inbox is full. */
   #owedBytes = 0;
   #queue: ReceivedPage[] = [];
@@ -284,6 +291,7 @@ export class Reader {
     this.#pullId = id;
     this.#behind = false;
     this.#owedBytes = 0;
+    this.#creditBytes = this.#windowBytes;
     session.post(
       id,
       encodeEnvelope(id, {
@@ -309,7 +317,10 @@ export class Reader {
       return false;
     }
     if (body.case !== "blobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+    // The window was closed by the page before; an honest relay waits for it to be opened.
+    if (this.#creditBytes <= 0) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     const page: Blobs = body.value;
+    this.#creditBytes -= leastBytesOf(page.blobs);
     const after = toNumber(page.after);
     const through = toNumber(page.through);
     if (after !== this.#received) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
@@ -345,6 +356,7 @@ export class Reader {
     if (id === undefined || this.#inbox.full || this.#owedBytes === 0) return;
     const windowBytes = this.#owedBytes;
     this.#owedBytes = 0;
+    this.#creditBytes = Math.min(this.#creditBytes + windowBytes, windowHeldBytesMax);
     this.#session?.add(encodeEnvelope(id, { case: "pullMore", value: { windowBytes } }));
   }
 

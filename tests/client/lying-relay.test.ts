@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
-import { ErrorCode } from "../../wire/errors.ts";
+import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { Device, founder, member } from "./support/devices.ts";
 import { type FakeBlob, FakeRelay } from "./support/fake-relay.ts";
 import { World } from "./support/world.ts";
@@ -179,5 +179,26 @@ describe("presence", () => {
     );
     const c = await member(a);
     await world.until(() => seen.has(c.client.deviceId));
+  });
+});
+
+describe("what is sent unasked", () => {
+  test("PROTOCOL 6.5: pages beyond the window end the session", async () => {
+    const { relay, world, a, b } = await oneAway();
+    await a.push(...Array.from({ length: 8_000 }, (_, i) => `entry ${i}`));
+    await world.result(a.client.flush());
+    relay.meddler = {
+      request: (_, { body }) => {
+        // As if a window without an end had been asked for.
+        if (body.case === "pull") body.value.windowBytes = 2 ** 31 - 1;
+        return undefined;
+      },
+    };
+    await b.start({ entriesBuffered: 100 });
+    await world.until(() => b.client.status().connection.state === "waiting");
+    const { connection, readCursor } = b.client.status();
+    assert.ok(connection.state === "waiting" && connection.error instanceof SyncError);
+    assert.equal(connection.error.code, ErrorCode.ENVELOPE_INVALID);
+    assert.ok(readCursor < 8_000);
   });
 });
