@@ -30,6 +30,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText, linkBytes } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
+import { ControlRun } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import { decode, encodeDevice, encodeLog, noLog } from "./disk.ts";
 import type { ChainPlace } from "./seal/blob.ts";
@@ -256,9 +257,9 @@ export class Group {
   /** Pulls what stands behind the own head. */
   async #pull(session: Connection): Promise<void> {
     const core = this.#core;
-    const waiting: Uint8Array[] = [];
+    const waiting = new ControlRun();
     for (;;) {
-      const count = (core.chain?.version.count ?? 0) + waiting.length;
+      const count = (core.chain?.version.count ?? 0) + waiting.blobs.length;
       const answer = await session.request({
         case: "pullControl",
         value: { after: BigInt(count) },
@@ -272,8 +273,8 @@ export class Group {
         await this.#extend(controlBlobs);
       } else {
         // A joiner can read the chain only as a whole: its secret stands near the end.
-        waiting.push(...controlBlobs);
-        if (done) await this.#read(waiting);
+        this.#judge(() => waiting.add(controlBlobs));
+        if (done) await this.#read(waiting.blobs);
       }
       if (done) return;
     }
@@ -341,7 +342,7 @@ export class Group {
   }
 
   /** A chain that does not hold is named, and not gone by. */
-  #judge(run: () => ControlChain): ControlChain {
+  #judge<T>(run: () => T): T {
     try {
       return run();
     } catch (error) {

@@ -7,10 +7,11 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { HelloSchema, type Welcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
-import { groupIdBytes, idText, parseId } from "../wire/ids.ts";
+import { groupIdBytes, idText, parseId, zeroLink } from "../wire/ids.ts";
 import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import { Connection } from "./connection.ts";
+import { ControlRun } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import { Backoff } from "./reconnect.ts";
 import { addDevice } from "./seal/changes.ts";
@@ -92,7 +93,7 @@ async function addThisDevice(
   const { connection } = await openSession(core, options, groupId);
   let chain: ControlChain | undefined;
   try {
-    chain = readChainByPhrase(await pullControl(connection, 0), paper, groupId);
+    chain = readChainByPhrase(await pullControl(connection), paper, groupId);
     await options.admitted({ groupId, expectedHead: chain.version.head });
     for (let conflicts = 0; !isThere(core, chain); conflicts++) {
       const change = addDevice(chain, deviceMessage(core.keys, core.device.name), {
@@ -109,7 +110,7 @@ async function addThisDevice(
         }
         if (conflicts === conflictsMax) throw error;
       }
-      for (const blob of await pullControl(connection, chain.version.count)) {
+      for (const blob of await pullControl(connection, chain.version)) {
         chain = extendChain(chain, blob, { keys: paper.keys });
       }
     }
@@ -126,10 +127,13 @@ function isThere(core: Core, chain: ControlChain): boolean {
   return device !== undefined;
 }
 
-async function pullControl(connection: Connection, after: number): Promise<Uint8Array[]> {
-  const blobs: Uint8Array[] = [];
+async function pullControl(
+  connection: Connection,
+  behind: ControlChain["version"] = { count: 0, head: zeroLink },
+): Promise<Uint8Array[]> {
+  const run = new ControlRun(behind.head);
   for (;;) {
-    const at = after + blobs.length;
+    const at = behind.count + run.blobs.length;
     const answer = await connection.request({
       case: "pullControl",
       value: { after: BigInt(at) },
@@ -139,8 +143,8 @@ async function pullControl(connection: Connection, after: number): Promise<Uint8
     if (toNumber(answer.value.after) !== at || (controlBlobs.length === 0 && !done)) {
       throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     }
-    blobs.push(...controlBlobs);
-    if (done) return blobs;
+    run.add(controlBlobs);
+    if (done) return run.blobs;
   }
 }
 
