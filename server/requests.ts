@@ -9,7 +9,7 @@ import {
   TooLargeSchema,
   VersionRangeSchema,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import { type Blob, type Push } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import type { Blob, Push } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import {
   type ChangeMembership,
   ControlBlobSchema,
