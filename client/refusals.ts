@@ -147,11 +147,19 @@ export class Refusals {
     };
   }
 
-  /** The log they stand in is gone; its successor is judged anew. */
+  /**
+   * The log they stand in is gone; its successor is judged anew, but for what was verified already:
+   * what was missing of that stays a finding.
+   */
   clear(tx: StateTransaction): () => void {
     tx.deleteRange("refused", 0);
+    const withheld = [...this.#open.values()].map((cursor) => this.#withheld(cursor));
+    const found = this.#core.findings.write(tx, withheld);
     return () => {
-      for (const cursor of [...this.#kept.keys()]) this.#remove(cursor);
+      found();
+      this.atHead();
+      this.#told.clear();
+      for (const cursor of this.#kept.keys()) this.#remove(cursor);
       this.#changed();
     };
   }
@@ -159,18 +167,22 @@ export class Refusals {
   /** The head was reached: what is missing and unexplained is withheld. */
   atHead(): void {
     for (const cursor of this.#open.values()) {
-      const kept = this.#kept.get(cursor);
-      if (kept === undefined || this.#told.has(cursor)) continue;
+      if (this.#told.has(cursor)) continue;
       this.#told.add(cursor);
-      this.#core.found({
-        kind: FindingKind.WITHHELD,
-        error: new SyncError(ErrorCode.HISTORY_ALTERED, {
-          hint: "the relay holds back the content of an entry, and nothing explains it",
-        }),
-        sender: kept.sender.id,
-        cursor,
-      });
+      this.#core.found(this.#withheld(cursor));
     }
+  }
+
+  #withheld(cursor: number): Finding {
+    const sender = this.#kept.get(cursor)?.sender.id;
+    return {
+      kind: FindingKind.WITHHELD,
+      error: new SyncError(ErrorCode.HISTORY_ALTERED, {
+        hint: "the relay holds back the content of an entry, and nothing explains it",
+      }),
+      ...(sender === undefined ? {} : { sender }),
+      cursor,
+    };
   }
 
   #add(cursor: number, stored: StoredBlob, code: ErrorCode): void {

@@ -5,7 +5,7 @@ import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
-import { Device, founder, member } from "./support/devices.ts";
+import { type Device, founder, member } from "./support/devices.ts";
 import { type FakeBlob, FakeRelay } from "./support/fake-relay.ts";
 import { World } from "./support/world.ts";
 
@@ -200,5 +200,46 @@ describe("what is sent unasked", () => {
     assert.ok(connection.state === "waiting" && connection.error instanceof SyncError);
     assert.equal(connection.error.code, ErrorCode.ENVELOPE_INVALID);
     assert.ok(readCursor < 8_000);
+  });
+});
+
+describe("a finding that nothing has made good", () => {
+  test("an entry that another device saw, and the relay leaves out: not in sync, also after a restart", async () => {
+    const { relay, world, a, b } = await oneAway();
+    const c = await member(a);
+    await a.push("unseen");
+    await world.until(() => c.client.status().readCursor === 1);
+    await c.push("seen");
+    await world.result(c.client.flush());
+    const { blobs } = relay.group;
+    // As if the first had never been.
+    relay.group.blobs = blobs.slice(1).map((blob) => ({ ...blob, cursor: blob.cursor - 1 }));
+    await b.start();
+    assert.deepEqual(await b.take(), ["seen"]);
+    await world.run(10_000);
+    assert.ok(b.integrity.some(({ finding }) => finding === "DROPPED"));
+    assert.equal(b.inSync, false);
+    assert.equal(b.client.status().findings, 1);
+    await b.restart();
+    await world.run(10_000);
+    assert.equal(b.client.status().connection.state, "online");
+    assert.deepEqual([b.client.status().findings, b.inSync], [1, false]);
+  });
+
+  test("a body that is withheld stays a finding where the relay then says that it was restored", async () => {
+    const { relay, world, a, b } = await oneAway();
+    await a.push("one", "two");
+    await world.result(a.client.flush());
+    show(relay, b, (blob) => (blob.cursor === 1 ? without(blob, BodyState.TRIMMED) : blob));
+    await b.start();
+    assert.deepEqual(await b.take(), ["two"]);
+    relay.stop();
+    relay.restore(relay.backup());
+    relay.start();
+    await world.until(() => b.errors.length > 0 && b.client.status().readCursor === 2);
+    await b.restart();
+    await world.until(() => b.client.status().readCursor === 2);
+    await world.run(10_000);
+    assert.deepEqual([b.client.status().findings, b.inSync], [1, false]);
   });
 });
