@@ -4,13 +4,14 @@
  */
 import { create } from "@bufbuild/protobuf";
 import type { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
-import { FindingKind as Findings } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
+import { FindingKind as FindingKinds } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { type DeviceState, DeviceStateSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
 import type { SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { type AppPlace, type Disk, type LogPlace, noChain, noLog, type OwnChain } from "./disk.ts";
 import type { Events } from "./events.ts";
+import { Findings } from "./findings.ts";
 import type { Host } from "./host.ts";
 import type { Positions } from "./seal/history.ts";
 import type { DeviceKeys } from "./seal/keys.ts";
@@ -41,6 +42,8 @@ export class Core {
   own: OwnChain = noChain;
   /** Where senders stood when the log changed: up to here blobs are read once more. Empty: it never did. */
   known: Positions = new Map();
+  /** What was found wrong, and is not made good. */
+  readonly findings = new Findings(this);
   /** How far the app has come; may be ahead of the disk by what was acknowledged just now. */
   app: AppPlace = { acknowledged: 0, applied: 0 };
 
@@ -67,7 +70,7 @@ export class Core {
   /** Tells the app what is wrong with the history. */
   found(finding: Finding): void {
     this.events.emit("integrity", {
-      finding: Findings[finding.kind] ?? "UNSPECIFIED",
+      finding: FindingKinds[finding.kind] ?? "UNSPECIFIED",
       error: finding.error,
       ...(finding.sender === undefined ? {} : { sender: idText(finding.sender) }),
       ...(finding.seq === undefined ? {} : { seq: finding.seq }),

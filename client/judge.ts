@@ -255,7 +255,7 @@ export class Judge {
       const kind = this.#compare(this.#core.log.senders, sender, place);
       if (kind !== FindingKind.FORKED) continue;
       const deviceId = parseId(sender, deviceIdBytes);
-      this.#core.found({
+      this.#core.findings.found({
         kind,
         error: new SyncError(ErrorCode.HISTORY_ALTERED, {
           hint: `device ${witness} was shown another history`,

@@ -461,12 +461,14 @@ export class Reader {
         }
         const ownRead =
           judged.ownRead.length > 0 ? await this.#hooks.ownRead(tx, judged.ownRead) : undefined;
-        return { app: this.#inbox.write(tx, log, firstRefused), refused, ownRead };
+        const found = core.findings.write(tx, judged.claims);
+        return { app: this.#inbox.write(tx, log, firstRefused), refused, ownRead, found };
       },
       (written) => {
         core.log = log;
         written.refused();
         written.ownRead?.();
+        written.found();
         this.#inbox.add(first, judged.items, through);
         written.app();
       },
@@ -490,6 +492,7 @@ export class Reader {
         const judged = this.#judge.judge(window, new Set());
         for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
         // What is still wrong was told when it was found.
+        judged.claims.length = 0;
         judged.refusals.length = 0;
         if (judged.items.length > 0) await this.#keep(judged, through, this.#core.log);
       });

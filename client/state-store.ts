@@ -7,6 +7,7 @@
  * | `device` | `"state"` | `DeviceState` |
  * | `device` | `"changes"` | `PendingChanges` |
  * | `log` | `"state"` | `LogState` |
+ * | `log` | `"finding/"`, kind, device id, seq, cursor | `SenderLink` of an open finding |
  * | `chain` | `"state"` | `ChainState` |
  * | `chain` | `"read/"` and a seq of 16 digits | `OwnBlobState` that was read and is not taken over yet |
  * | `own` | seq | `OwnBlobState` |

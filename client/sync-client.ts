@@ -603,6 +603,7 @@ export class SyncClient {
       read &&
       queued === 0 &&
       unacknowledged === 0 &&
+      core.findings.count === 0 &&
       this.#refusals.count === 0;
     return {
       deviceId: core.deviceText,
@@ -619,6 +620,7 @@ export class SyncClient {
       head: core.head,
       unacknowledged,
       refused: this.#refusals.count,
+      findings: core.findings.count,
       epoch: chain?.epoch ?? 0,
       devices: chain === undefined ? 0 : members(chain).length,
       lastSyncMs: this.#lastSyncMs,
@@ -680,6 +682,7 @@ export class SyncClient {
       await this.#group.load(tx);
       await this.#group.dropUnreceipted(tx);
       await this.#changes.load(tx);
+      await core.findings.load(tx);
       await this.#refusals.load(tx);
       await this.#inbox.load(tx);
     });

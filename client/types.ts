@@ -159,6 +159,8 @@ export interface Status {
   readonly unacknowledged: number;
   /** Entries that were refused, or wait behind a refused one. */
   readonly refused: number;
+  /** What else was found wrong with the history, and nothing has made good. */
+  readonly findings: number;
   readonly epoch: number;
   readonly devices: number;
   /** When this device last had read everything and had nothing queued; undefined: not since it started. */
