@@ -16,7 +16,7 @@ import { LinkMemory } from "./link-memory.ts";
 import type { ReceivedPage } from "./pages.ts";
 import type { Refusal, Refusals } from "./refusals.ts";
 import { type ChainPlace, decodeEntry, type OwnBlob, openBody } from "./seal/blob.ts";
-import { type Verdict, verifyWindow } from "./seal/history.ts";
+import { dropClaim, type Verdict, verifyWindow } from "./seal/history.ts";
 import type { WitnessClaims } from "./seal/witness.ts";
 
 /** What a window came to. */
@@ -113,6 +113,8 @@ export class Judge {
           // that nothing is trimmed; a delete must be found.
           if (verdict.claim !== "expired") {
             judged.refusals.push({ stored: verdict.stored, code: ErrorCode.UNSPECIFIED });
+          } else {
+            judged.explained.push(Number(verdict.stored.cursor));
           }
           this.#explain(verdict.header.deletes, judged);
           break;
@@ -152,8 +154,10 @@ export class Judge {
     const { stored, header, link } = verdict;
     const missing = this.#refusals.missingLink(stored.cursor);
     if (missing === undefined) return false;
-    const { blob, sender } = stored;
-    if (blob === undefined || blob.body.byteLength === 0 || !equalBytes(link, missing)) {
+    const { blob, sender, bodyState } = stored;
+    if (blob === undefined || !equalBytes(link, missing)) return true;
+    if (blob.body.byteLength === 0) {
+      if (dropClaim(bodyState, header) === "expired") judged.explained.push(Number(stored.cursor));
       return true;
     }
     try {

@@ -493,8 +493,10 @@ export class Reader {
         for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
         // What is still wrong was told when it was found.
         judged.claims.length = 0;
-        judged.refusals.length = 0;
-        if (judged.items.length > 0) await this.#keep(judged, through, this.#core.log);
+        const open = judged.refusals.filter(({ code }) => code === ErrorCode.UNSPECIFIED);
+        judged.refusals.splice(0, judged.refusals.length, ...open);
+        if (judged.items.length + judged.explained.length + open.length > 0)
+          await this.#keep(judged, through, this.#core.log);
       });
     }
   }

@@ -356,10 +356,11 @@ function accepted(item: Item, header: Header, place: ChainPlace): Verdict {
   const { stored } = item;
   return stored.blob !== undefined && stored.blob.body.byteLength > 0
     ? { kind: "entry", stored, header, place }
-    : { kind: "dropped", stored, header, place, claim: claimOf(stored.bodyState, header) };
+    : { kind: "dropped", stored, header, place, claim: dropClaim(stored.bodyState, header) };
 }
 
-function claimOf(state: BodyState, header: Header): DropClaim {
+/** What explains that a body is missing, as far as the signed header bears the relay out. */
+export function dropClaim(state: BodyState, header: Header): DropClaim {
   switch (state) {
     case BodyState.EXPIRED:
       // What was signed without a TTL cannot have outlived it.

@@ -243,3 +243,27 @@ describe("a finding that nothing has made good", () => {
     assert.deepEqual([b.client.status().findings, b.inSync], [1, false]);
   });
 });
+
+describe("an entry that was refused and then expires", () => {
+  for (const [what, wrong] of [
+    ["altered", (blob: FakeBlob) => ({ ...blob, body: blob.body.map((byte) => byte ^ 1) })],
+    ["held back", (blob: FakeBlob) => without(blob, BodyState.DELETED)],
+  ] as const) {
+    test(`needs no other proof than its signed lifetime, where it was ${what} before`, async () => {
+      const { relay, world, a, b } = await oneAway();
+      await a.client.push(utf8("short"), { ttlS: 1 });
+      await a.push("long");
+      await world.result(a.client.flush());
+      show(relay, b, (blob) => (blob.cursor === 1 ? wrong(blob) : blob));
+      await b.start();
+      await world.until(() => b.integrity.length > 0);
+      assert.ok(b.client.status().refused > 0);
+      show(relay, b, (blob) => (blob.cursor === 1 ? without(blob, BodyState.EXPIRED) : blob));
+      world.cutAll();
+      await world.until(() => b.client.status().refused === 0);
+      assert.deepEqual(await b.take(), ["long"]);
+      await world.until(() => b.inSync);
+      assert.equal(b.client.status().appliedCursor, 2);
+    });
+  }
+});
