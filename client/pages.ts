@@ -29,7 +29,11 @@ export function linkOf(stored: StoredBlob, groupId: Uint8Array): Uint8Array {
 }
 
 /** Everything live in (after, through] is there, in order: above the floor cursors have no holes. */
-export function checkDense(blobs: readonly StoredBlob[], after: number, through: number): void {
+export function checkDense(
+  blobs: readonly { readonly cursor: bigint }[],
+  after: number,
+  through: number,
+): void {
   if (through - after !== blobs.length) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
   let cursor = BigInt(after);
   for (const blob of blobs) {

@@ -71,6 +71,8 @@ export class Reader {
   #received = 0;
   /** Blobs were left out since then: a pull must bring them. */
   #behind = false;
+  /** The head as it was told when the pull under way began. */
+  #toldHead = 0;
   /** What the relay may send before it is asked for more. */
   #creditBytes = 0;
   /** Window that is owed to the relay while the inbox is full. */
@@ -235,6 +237,12 @@ export class Reader {
     after: number,
     through: number,
   ): Promise<void> {
+    // Before anything is read from disk for it.
+    const named = [...deliver.blobs, ...deliver.own].toSorted((a, b) =>
+      Number(a.cursor - b.cursor),
+    );
+    if (named.length > windowBlobsMax) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+    checkDense(named, after, through);
     const own = new Map<number, OwnBlob>();
     const blobs = [...deliver.blobs];
     if (deliver.own.length > 0) {
@@ -256,7 +264,6 @@ export class Reader {
       }
       blobs.sort((a, b) => Number(a.cursor - b.cursor));
     }
-    checkDense(blobs, after, through);
     this.#take({ blobs, own, through, bytes: bytesOf(blobs), session });
   }
 
@@ -292,6 +299,7 @@ export class Reader {
     this.#behind = false;
     this.#owedBytes = 0;
     this.#creditBytes = this.#windowBytes;
+    this.#toldHead = this.#core.head ?? 0;
     session.post(
       id,
       encodeEnvelope(id, {
@@ -333,7 +341,11 @@ export class Reader {
     if (page.done) {
       // Where the relay says that all is there, all is there.
       if (through < head) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+      // What was told before it was asked is there, or was made up.
+      if (head < this.#toldHead) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
       this.#pullId = undefined;
+      // What was told since may have come too late for this pull.
+      if (this.#core.head > through) this.#fallBehind();
     }
     const bytes = bytesOf(page.blobs);
     this.#inOrder(session, async () =>

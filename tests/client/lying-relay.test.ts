@@ -5,6 +5,7 @@ import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { encodeDeliver } from "../../wire/hot-encoders.ts";
 import { type Device, founder, member } from "./support/devices.ts";
 import { type FakeBlob, FakeRelay } from "./support/fake-relay.ts";
 import { World } from "./support/world.ts";
@@ -266,4 +267,40 @@ describe("an entry that was refused and then expires", () => {
       assert.equal(b.client.status().appliedCursor, 2);
     });
   }
+});
+
+describe("what the relay says of the head", () => {
+  test("is there when it is asked for, or was made up: the session ends, and the next goes on", async () => {
+    const { relay, world, a, b } = await oneAway();
+    await a.push("one");
+    await b.start();
+    assert.deepEqual(await b.take(), ["one"]);
+    await world.until(() => b.inSync);
+    for (const session of relay.sessions) {
+      if (session.device !== b.client.deviceId) continue;
+      session.tell({ case: "notify", value: { head: 99n, epoch: 1n } });
+    }
+    await world.until(() => b.client.status().connection.state === "waiting");
+    await world.until(() => b.inSync);
+    await a.push("two");
+    await world.until(() => b.client.status().readCursor === 2);
+    assert.deepEqual(await b.take(), ["two"]);
+  });
+
+  test("a delivery of more own entries than one holds is not looked up", async () => {
+    const { relay, world, a } = await oneAway();
+    await a.push("one");
+    await world.until(() => a.client.status().readCursor === 1);
+    const own = Array.from({ length: 2_001 }, (_, i) => ({
+      cursor: i + 2,
+      seq: i + 2,
+      link: new Uint8Array(32),
+    }));
+    for (const session of relay.sessions) session.sendRaw(encodeDeliver(1, 2_002, [], own));
+    await world.until(() => a.client.status().connection.state === "waiting");
+    const { connection } = a.client.status();
+    assert.ok(connection.state === "waiting" && connection.error instanceof SyncError);
+    assert.equal(connection.error.code, ErrorCode.ENVELOPE_INVALID);
+    await world.until(() => a.client.status().connection.state === "online");
+  });
 });
