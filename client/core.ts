@@ -3,7 +3,6 @@
  * and the session it speaks on, where there is one.
  */
 import { create } from "@bufbuild/protobuf";
-import type { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { FindingKind as FindingKinds } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { type DeviceState, DeviceStateSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
 import type { SyncError } from "../wire/errors.ts";
@@ -11,21 +10,14 @@ import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { type AppPlace, type Disk, type LogPlace, noChain, noLog, type OwnChain } from "./disk.ts";
 import type { Events } from "./events.ts";
-import { Findings } from "./findings.ts";
+import { type Finding, Findings } from "./findings.ts";
 import type { Host } from "./host.ts";
 import type { Positions } from "./seal/history.ts";
 import type { DeviceKeys } from "./seal/keys.ts";
 import type { ControlChain } from "./seal/membership.ts";
 import type { StateStoreError } from "./state-store.ts";
 
-/** What a finding is about. */
-export interface Finding {
-  readonly kind: FindingKind;
-  readonly error: SyncError;
-  readonly sender?: Uint8Array;
-  readonly seq?: number;
-  readonly cursor?: number;
-}
+export type { Finding } from "./findings.ts";
 
 export class Core {
   readonly host: Host;

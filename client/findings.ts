@@ -7,14 +7,32 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { SenderLinkSchema } from "../gen/syncrelay/sealed/v1/entry_pb.ts";
 import { emptyBytes } from "../wire/bytes.ts";
+import type { SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
-import type { Core, Finding } from "./core.ts";
-import { decode } from "./disk.ts";
+import { type Disk, decode, type LogPlace } from "./disk.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
 /** One is enough not to be in sync; more only say more. */
 const findingsMax = 1_024;
 const keys = { from: "finding/", to: "finding0" } as const;
+
+/** What a finding is about. */
+export interface Finding {
+  readonly kind: FindingKind;
+  readonly error: SyncError;
+  readonly sender?: Uint8Array;
+  readonly seq?: number;
+  readonly cursor?: number;
+}
+
+/** What findings are kept beside, and told by. */
+interface Around {
+  readonly disk: Disk;
+  readonly log: LogPlace;
+  moved(): void;
+  found(finding: Finding): void;
+  failed(error: StateStoreError): void;
+}
 
 interface Open {
   readonly kind: FindingKind;
@@ -23,10 +41,10 @@ interface Open {
 }
 
 export class Findings {
-  readonly #core: Core;
+  readonly #core: Around;
   readonly #open = new Map<string, Open>();
 
-  constructor(core: Core) {
+  constructor(core: Around) {
     this.#core = core;
   }
 
