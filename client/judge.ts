@@ -16,7 +16,7 @@ import { LinkMemory } from "./link-memory.ts";
 import type { ReceivedPage } from "./pages.ts";
 import type { Refusal, Refusals } from "./refusals.ts";
 import { type ChainPlace, decodeEntry, type OwnBlob, openBody } from "./seal/blob.ts";
-import { dropClaim, type Verdict, verifyWindow } from "./seal/history.ts";
+import { type ClosingLinks, dropClaim, type Verdict, verifyWindow } from "./seal/history.ts";
 import type { WitnessClaims } from "./seal/witness.ts";
 
 /** What a window came to. */
@@ -62,7 +62,11 @@ export class Judge {
   }
 
   /** Verifies a window and opens what is right in it. */
-  judge(window: ReceivedPage, holding: ReadonlySet<string>): Judged {
+  judge(
+    window: ReceivedPage,
+    holding: ReadonlySet<string>,
+    proven: ReadonlyMap<string, ClosingLinks> = new Map(),
+  ): Judged {
     const core = this.#core;
     const chain = core.chain;
     if (chain === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
@@ -71,6 +75,7 @@ export class Judge {
       roster: chain.devices,
       positions: core.log.senders,
       holding,
+      proven,
     });
     const judged: Judged = {
       items: [],
@@ -132,7 +137,13 @@ export class Judge {
           break;
         }
         case "held":
-          judged.refusals.push(held(verdict.stored));
+          if (verdict.until === "closing") {
+            // Its places were not shown as a whole: nothing is compared with them.
+            broken.add(this.#inbox.senderText(verdict.stored.sender));
+            judged.refusals.push(held(withoutBody(verdict.stored)));
+          } else {
+            judged.refusals.push(held(verdict.stored));
+          }
           break;
         case "refused":
           judged.refusals.push(
@@ -324,6 +335,19 @@ function goBack(
   }
   if (place === undefined) senders.delete(sender);
   else senders.set(sender, place);
+}
+
+/** What waits for its closing may be long, and is read again: its chain is enough until then. */
+function withoutBody({ cursor, sender, blob }: StoredBlob): StoredBlob {
+  return create(StoredBlobSchema, {
+    cursor,
+    sender,
+    blob: create(BlobSchema, {
+      blobId: blob?.blobId ?? emptyBytes,
+      header: blob?.header ?? emptyBytes,
+      signature: blob?.signature ?? emptyBytes,
+    }),
+  });
 }
 
 function held(stored: StoredBlob): Refusal {

@@ -13,6 +13,7 @@ import type { GroupWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
+import { zeroLink } from "../wire/ids.ts";
 import {
   windowBlobsMax,
   windowBytesMax,
@@ -35,6 +36,8 @@ import {
 } from "./pages.ts";
 import type { Refusals } from "./refusals.ts";
 import type { OwnBlob } from "./seal/blob.ts";
+import { type ClosingLinks, closingLinks } from "./seal/history.ts";
+import type { RosterDevice } from "./seal/membership.ts";
 import type { WitnessClaims } from "./seal/witness.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
@@ -89,6 +92,12 @@ export class Reader {
   #rewinds = 0;
   /** Whether this session was asked for what is refused. */
   #repaired = false;
+  /** Removed devices whose held entries this session was asked for. */
+  readonly #asked = new Set<string>();
+  /** Removed devices whose entries are missing, as far as the app was told. */
+  readonly #missing = new Set<string>();
+  /** The control chain that was known when the last pull began. */
+  #pulledAt = 0;
 
   constructor(
     core: Core,
@@ -138,6 +147,7 @@ export class Reader {
     this.#pullId = undefined;
     this.#boundedUnderWay = false;
     this.#repaired = false;
+    this.#asked.clear();
     this.#core.head = toNumber(welcome.head);
     const floor = toNumber(welcome.floor);
     if (floor > this.#received) {
@@ -300,6 +310,7 @@ export class Reader {
     this.#owedBytes = 0;
     this.#creditBytes = this.#windowBytes;
     this.#toldHead = this.#core.head ?? 0;
+    this.#pulledAt = this.#core.chain?.version.count ?? 0;
     session.post(
       id,
       encodeEnvelope(id, {
@@ -491,7 +502,7 @@ export class Reader {
    * Asks once a session for what was refused: where the relay shows it intact now, it is taken, and
    * what waited behind it.
    */
-  async #repair(): Promise<void> {
+  async #repair(proven: ReadonlyMap<string, ClosingLinks>): Promise<void> {
     const session = this.#session;
     const [first, last] = [this.#refusals.first, this.#refusals.last];
     if (session === undefined || first === undefined || last === undefined) return;
@@ -501,14 +512,14 @@ export class Reader {
         if (session !== this.#session || candidates.length === 0) return;
         const through = toNumber((candidates.at(-1) as StoredBlob).cursor);
         const window = { blobs: candidates, own: noOwn, through, bytes: 0, session };
-        const judged = this.#judge.judge(window, new Set());
+        const judged = this.#judge.judge(window, new Set(), proven);
         for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
         // What is still wrong was told when it was found.
         judged.claims.length = 0;
         const open = judged.refusals.filter(({ code }) => code === ErrorCode.UNSPECIFIED);
         judged.refusals.splice(0, judged.refusals.length, ...open);
-        if (judged.items.length + judged.explained.length + open.length > 0)
-          await this.#keep(judged, through, this.#core.log);
+        if (judged.items.length + judged.explained.length + open.length === 0) return;
+        await this.#keep(judged, through, this.#core.log);
       });
     }
   }
@@ -524,9 +535,68 @@ export class Reader {
   #reachedHead(): void {
     if (this.#queue.length > 0 || this.#pullId !== undefined || this.#behind) return;
     this.#refusals.atHead();
-    if (this.#repaired || this.#refusals.count === 0) return;
+    const proven = this.#closings();
+    if (proven.size === 0 && (this.#repaired || this.#refusals.count === 0)) return;
     this.#repaired = true;
-    this.#repair().catch((error: unknown) => this.#failed(error));
+    this.#repair(proven).catch((error: unknown) => this.#failed(error));
+  }
+
+  /** Whether not all is read that a removed device had written, by the chain. */
+  get missesClosing(): boolean {
+    // A restored relay may have lost what nobody can push again.
+    return this.#core.known.size === 0 && this.#belowClosing().length > 0;
+  }
+
+  /** The chain is another one: where it closes a device further up, the relay is asked for the rest. */
+  chainChanged(): void {
+    if (this.#session === undefined || this.#pullId !== undefined) return;
+    if (this.#belowClosing().length > 0) this.#fallBehind();
+  }
+
+  #belowClosing(): { readonly id: string; readonly device: RosterDevice }[] {
+    const { chain, log } = this.#core;
+    if (chain === undefined) return [];
+    return [...chain.devices].flatMap(([id, device]) => {
+      const { closing } = device;
+      return closing !== undefined && (log.senders.get(id)?.seq ?? 0) < closing.seq
+        ? [{ id, device }]
+        : [];
+    });
+  }
+
+  /**
+   * At the head, the chain of a removed device leads up to its closing: then what was held is read
+   * again and taken. Or it does not: then the relay leaves something out, or what it shows was written
+   * after the removal.
+   */
+  #closings(): Map<string, ClosingLinks> {
+    const core = this.#core;
+    const proven = new Map<string, ClosingLinks>();
+    for (const { id, device } of this.#belowClosing()) {
+      const { closing, deviceId } = device;
+      if (closing === undefined || this.#asked.has(id)) continue;
+      const place = core.log.senders.get(id) ?? { seq: 0, link: zeroLink };
+      const held = this.#refusals.of(id);
+      const links = closingLinks(held, { groupId: core.groupId, place, closing });
+      if (links !== undefined) {
+        this.#asked.add(id);
+        proven.set(id, links);
+      } else if (this.#pulledAt < (core.chain?.version.count ?? 0)) {
+        // The removal came after that pull began: the relay may have shown less than there is by now.
+        this.#fallBehind();
+      } else if (core.known.size === 0 && !this.#missing.has(id)) {
+        this.#missing.add(id);
+        core.found({
+          kind: FindingKind.DROPPED,
+          error: new SyncError(ErrorCode.HISTORY_ALTERED, {
+            hint: "the relay does not show all that a removed device had written",
+          }),
+          sender: deviceId,
+          seq: place.seq + 1,
+        });
+      }
+    }
+    return proven;
   }
 
   /** Another device's sealed witness. A device that is behind cannot tell; what it reads meanwhile tells it. */

@@ -109,6 +109,7 @@ export class SyncClient {
     this.#group = new Group(core, {
       changed: () => {
         this.#changes.changed();
+        this.#reader.chainChanged();
         this.#membershipChanged();
       },
     });
@@ -604,7 +605,8 @@ export class SyncClient {
       queued === 0 &&
       unacknowledged === 0 &&
       core.findings.count === 0 &&
-      this.#refusals.count === 0;
+      this.#refusals.count === 0 &&
+      !this.#reader.missesClosing;
     return {
       deviceId: core.deviceText,
       name: chain?.devices.get(core.deviceText)?.name ?? device.name,

@@ -71,8 +71,11 @@ export type Verdict =
       readonly place: ChainPlace;
       readonly claim: DropClaim;
     }
-  /** Perhaps right, but behind one of its sender that is not: kept, not applied. */
-  | { readonly kind: "held"; readonly stored: StoredBlob }
+  /**
+   * Perhaps right, but behind one of its sender that is not; or, of a removed device, not yet seen to
+   * lead up to its closing place. Kept, not applied.
+   */
+  | { readonly kind: "held"; readonly stored: StoredBlob; readonly until?: "closing" }
   /** Not what its sender wrote, or not where it belongs: evidence. */
   | {
       readonly kind: "refused";
@@ -95,7 +98,12 @@ export interface WindowContext {
   readonly reading?: "on" | "again";
   /** Senders with an open finding from an earlier window, whose later blobs are held. */
   readonly holding?: ReadonlySet<string>;
+  /** Of removed devices whose whole chain was seen: the links up to their closing places. */
+  readonly proven?: ReadonlyMap<string, ClosingLinks>;
 }
+
+/** The links that lead up to a removed device's closing place, by seq. */
+export type ClosingLinks = ReadonlyMap<number, Uint8Array>;
 
 /**
  * Verifies blobs in the order of the log: one verdict each, and the positions
@@ -171,8 +179,14 @@ function verifyOne(
     const judged =
       judgeTogether(run.items, run.device, start) ??
       judgeSingly(run.items, run.device, start, holding.has(run.id));
+    const waits = start !== undefined && belowClosing(run.device, judged, at.proven?.get(run.id));
     for (const [i, item] of run.items.entries()) {
-      verdicts[base + item.index] = judged.verdicts[i] as Verdict;
+      const verdict = judged.verdicts[i] as Verdict;
+      verdicts[base + item.index] = waits ? waiting(verdict) : verdict;
+    }
+    if (waits) {
+      holding.add(run.id);
+      continue;
     }
     if (judged.place !== undefined) positions.set(run.id, judged.place);
     if (judged.trouble) holding.add(run.id);
@@ -350,6 +364,56 @@ function beyondClosing(device: RosterDevice, seq: number, link: Uint8Array): boo
   const closing = device.closing;
   if (closing === undefined || seq < closing.seq) return false;
   return seq > closing.seq || !equalBytes(link, closing.link);
+}
+
+/**
+ * Whether blobs of a removed device end below its closing place, and are not known to lead there. It
+ * can still sign whatever it likes for the places before; only the link it was closed at is its group's.
+ */
+function belowClosing(
+  { closing }: RosterDevice,
+  { place, verdicts }: Judged,
+  proven: ClosingLinks | undefined,
+): boolean {
+  if (closing === undefined || place === undefined || place.seq >= closing.seq) return false;
+  if (proven === undefined) return true;
+  return verdicts.some((verdict) => {
+    if (verdict.kind !== "entry" && verdict.kind !== "dropped") return false;
+    const link = proven.get(verdict.place.seq);
+    return link === undefined || !equalBytes(link, verdict.place.link);
+  });
+}
+
+function waiting(verdict: Verdict): Verdict {
+  const { kind, stored } = verdict;
+  return kind === "refused" || kind === "known"
+    ? verdict
+    : { kind: "held", stored, until: "closing" };
+}
+
+/**
+ * The links from a place up to a removed device's closing, where blobs that were held hold all of
+ * them; undefined where one is missing. Only hashes are compared: the closing link covers the rest.
+ */
+export function closingLinks(
+  held: readonly StoredBlob[],
+  at: { readonly groupId: Uint8Array; readonly place: ChainPlace; readonly closing: ChainPlace },
+): ClosingLinks | undefined {
+  const headers = new Map<string, Header>();
+  for (const stored of held) {
+    const { header, link } = itemOf(0, stored, at.groupId);
+    if (header !== undefined) headers.set(idText(link), header);
+  }
+  const links = new Map<number, Uint8Array>();
+  for (let { link } = at.closing; ; ) {
+    const header = headers.get(idText(link));
+    if (header === undefined || header.seq <= at.place.seq) return undefined;
+    links.set(header.seq, link);
+    const { previousLink, abandonedLink } = header;
+    if (equalBytes(previousLink, at.place.link)) return links;
+    if (abandonedLink !== undefined && equalBytes(abandonedLink, at.place.link)) return links;
+    link = previousLink;
+  }
 }
 
 function accepted(item: Item, header: Header, place: ChainPlace): Verdict {

@@ -233,6 +233,45 @@ describe("removing", () => {
     );
   });
 
+  test("SECURITY Verified history: a newcomer applies a removed device's entries up to its closing, or none", async () => {
+    for (const cut of [false, true]) {
+      const [a, b] = (await groupOf(2)) as [Device, Device];
+      const { world, relay } = a;
+      await b.push("one", "two", "three");
+      await world.until(() => a.client.status().readCursor === 3);
+      await world.result(a.client.remove([idOf(b)]));
+      // The last one is not there for anybody who comes now.
+      if (cut) relay.group.blobs.pop();
+      const c = await member(a);
+      assert.deepEqual(await c.take(), cut ? [] : ["one", "two", "three"]);
+      await world.run(1_000);
+      assert.deepEqual(
+        c.integrity.map(({ finding, sender, seq }) => [finding, sender, seq]),
+        cut ? [["DROPPED", idOf(b), 1]] : [],
+      );
+      assert.equal(c.inSync, !cut);
+      assert.equal(c.client.status().refused, cut ? 2 : 0);
+    }
+  });
+
+  test("a removed device's entries of many windows are read once all of them are there, also across a restart", async () => {
+    const [a, b] = (await groupOf(2)) as [Device, Device];
+    const { world } = a;
+    const texts = Array.from({ length: 4_500 }, (_, i) => `entry ${i}`);
+    await b.push(...texts);
+    await world.until(() => a.client.status().readCursor === texts.length);
+    await world.result(a.client.remove([idOf(b)]));
+    const c = await member(a);
+    await c.restart();
+    const taken = new Set<string>();
+    await world.until(() => c.client.status().readCursor === texts.length);
+    await world.until(() => c.client.status().refused === 0);
+    for (const text of await c.take()) taken.add(text);
+    assert.deepEqual([...taken], texts);
+    assert.deepEqual(c.integrity, []);
+    assert.equal(c.inSync, true);
+  });
+
   test("several at once, asked for while the relay is away and by a process that dies", async () => {
     const [a, b, c, d] = (await groupOf(4)) as [Device, Device, Device, Device];
     const { world, relay } = a;

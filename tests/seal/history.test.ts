@@ -15,6 +15,7 @@ import {
   verifyWindow,
   type WindowContext,
 } from "../../client/seal/index.ts";
+import { closingLinks } from "../../client/seal/history.ts";
 import { FindingKind } from "../../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { SenderLinkSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import {
@@ -372,8 +373,47 @@ describe("SECURITY Verified history: who may write", () => {
     assert.equal(positions.get(idB)?.seq, 2);
     // Another history of it that ends at the same seq is not the one closed.
     const other = three("b", "other");
-    assert.deepEqual(words(other.blobs.slice(0, 2), { roster }), ["entry", "STRANGER"]);
+    assert.deepEqual(words(other.blobs.slice(0, 2), { roster }), ["held", "STRANGER"]);
     assert.deepEqual(words([blobs[2]], { roster, reading: "again" }), ["STRANGER"]);
+  });
+});
+
+describe("SECURITY Verified history: a removed device below its closing place", () => {
+  const { blobs, writer } = three("b");
+  const at = { keys: device("a"), random: seeded("closing"), nowMs: 1 };
+  const [first, , closing] = writer.own;
+  assert.ok(first !== undefined && closing !== undefined);
+  const { controlBlob } = removeDevices(
+    of.chain,
+    [{ deviceId: device("b").deviceId, place: closing }],
+    at,
+  );
+  const roster = extendChain(of.chain, controlBlob, at).devices;
+
+  test("what does not reach the closing link is held, and moves no position", () => {
+    const { verdicts, positions } = run(blobs.slice(0, 2), { roster });
+    assert.deepEqual(verdicts.map(word), ["held", "held"]);
+    assert.equal(positions.get(idB), undefined);
+    assert.deepEqual(words(three("b", "other").blobs.slice(0, 2), { roster }), ["held", "held"]);
+    assert.deepEqual(words(blobs, { roster }), ["entry", "entry", "entry"]);
+    // The rest of what was read before the removal, and other senders.
+    const positioned = new Map([[idB, { seq: 1, link: first.link }]]);
+    assert.deepEqual(words(blobs.slice(1), { roster, positions: positioned }), ["entry", "entry"]);
+    const other = three("a").blobs[0];
+    assert.deepEqual(words([blobs[0], other], { roster }), ["held", "entry"]);
+  });
+
+  test("over many windows: once all of the chain was seen, its parts are taken", () => {
+    const where = { groupId: of.groupId, place: { seq: 0, link: zeroLink }, closing };
+    assert.equal(closingLinks(blobs.slice(0, 2), where), undefined);
+    assert.equal(closingLinks(blobs.slice(1), where), undefined);
+    const links = closingLinks([blobs[2], blobs[0], blobs[1]], where);
+    assert.ok(links !== undefined);
+    const proven = new Map([[idB, links]]);
+    assert.deepEqual(words(blobs.slice(0, 2), { roster, proven }), ["entry", "entry"]);
+    // The relay shows another history in its place the second time.
+    const other = three("b", "other").blobs.slice(0, 2);
+    assert.deepEqual(words(other, { roster, proven }), ["held", "held"]);
   });
 });
 
