@@ -73,8 +73,12 @@ describe("connection", () => {
     relay.world.cutAll();
     await relay.world.until(() => connectionOf(device).state === "stopped");
     assert.equal(connectionOf(device).error?.code, ErrorCode.DEVICE_REVOKED);
-    // Nothing was signed or forgotten at the relay's word.
-    assert.equal(device.client.status().membership, "member");
+    assert.equal(device.client.status().membership, "removed");
+    // Nothing was forgotten at the relay's word: welcomed again, it is what it was.
+    relay.group.removed.delete(device.client.deviceId);
+    device.client.connect();
+    await relay.world.until(() => connectionOf(device).state === "online");
+    await relay.world.until(() => device.client.status().membership === "member");
   });
 
   test("PROTOCOL 4.11: a device that is replaced does not come back by itself, and does when asked", async () => {

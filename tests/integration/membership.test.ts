@@ -289,6 +289,7 @@ test("SECURITY Recovery phrase: everything lost; the phrase and the relay's addr
   await a.client.flush();
   const phrase = await a.client.createRecoveryPhrase();
   assert.equal(phrase.words.length, 24);
+  await until(b.client, ({ devices }) => devices === 3);
   assert.equal(await b.client.verifyRecoveryPhrase(phrase.words), "active");
   // Sealed to at every rotation.
   await b.client.rotate();
