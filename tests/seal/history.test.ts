@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
+import { closingLinks } from "../../client/seal/history.ts";
 import {
   addDevice,
   changedPlaces,
@@ -15,7 +16,6 @@ import {
   verifyWindow,
   type WindowContext,
 } from "../../client/seal/index.ts";
-import { closingLinks } from "../../client/seal/history.ts";
 import { FindingKind } from "../../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { SenderLinkSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import {
