@@ -68,9 +68,11 @@ class Mortal {
     const store = new MemoryStore(this.disk, hooks);
     let alive = true;
     const sockets = new Set<{ close(): void }>();
+    const timers = new Set<() => void>();
     const host: Host = nodeHost();
     this.#kill = () => {
       alive = false;
+      for (const cancel of timers) cancel();
       store.crash();
       for (const socket of sockets) socket.close();
     };
@@ -81,7 +83,17 @@ class Mortal {
       codeCost: { memoryKiB: 8, passes: 1 },
       host: {
         ...host,
-        setTimer: (ms, run) => host.setTimer(ms, () => alive && run()),
+        setTimer: (ms, run) => {
+          const cancel = host.setTimer(ms, () => {
+            timers.delete(cancel);
+            if (alive) run();
+          });
+          timers.add(cancel);
+          return () => {
+            timers.delete(cancel);
+            cancel();
+          };
+        },
         connect: (url, handlers) => {
           const socket = host.connect(url, {
             open: () => alive && handlers.open(),
