@@ -1,6 +1,7 @@
 /**
  * The folder that received files go to. Every write is whole or not there: a
- * temporary file beside the target, synced, then renamed over it. Nothing is
+ * temporary file in the folder, synced, then renamed over its target; what a
+ * killed process left of one is removed when the folder is opened again. Nothing is
  * written outside, whatever path an entry names: names are checked first, and no
  * symbolic link below the folder is followed.
  *
@@ -8,7 +9,17 @@
  * who may change the folder at that very moment could write there anyway.
  */
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readFile, realpath, rename, rm, utimes } from "node:fs/promises";
+import {
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  utimes,
+} from "node:fs/promises";
 import { join } from "node:path";
 import type { SyncedFile } from "./file-entry.ts";
 import { pathProblem } from "./file-path.ts";
@@ -38,7 +49,14 @@ export class ReceivingFolder {
   static async open(folder: string): Promise<ReceivingFolder> {
     await mkdir(folder, { recursive: true });
     // The folder itself may be a link: it is the user's word. Links below it are not.
-    return new ReceivingFolder(await realpath(folder));
+    const root = await realpath(folder);
+    for (const name of await readdir(root)) {
+      const owner = temporaryName.exec(name)?.[1];
+      if (owner !== undefined && !isRunning(Number(owner))) {
+        await rm(join(root, name), { force: true });
+      }
+    }
+    return new ReceivingFolder(root);
   }
 
   /** Puts a file in its place; on disk when it resolves. Throws `PlaceRefused` for a path that has no place here. */
@@ -57,7 +75,7 @@ export class ReceivingFolder {
         return { path: file.path, written: false };
       }
     }
-    await replaceFile(folder, target, file);
+    await replaceFile(this.#root, folder, target, file);
     return { path: file.path, written: true };
   }
 
@@ -81,8 +99,27 @@ export class ReceivingFolder {
   }
 }
 
-async function replaceFile(folder: string, target: string, file: SyncedFile): Promise<void> {
-  const temporary = join(folder, `.sync-cli-${randomBytes(8).toString("hex")}.part`);
+/** A temporary file's name, with the process that writes it. */
+const temporaryName = /^\.sync-cli-(\d+)-[0-9a-f]{16}\.part$/;
+
+function isRunning(processId: number): boolean {
+  try {
+    process.kill(processId, 0);
+    return true;
+  } catch (error) {
+    // Somebody else's process is there too.
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+async function replaceFile(
+  root: string,
+  folder: string,
+  target: string,
+  file: SyncedFile,
+): Promise<void> {
+  const random = randomBytes(8).toString("hex");
+  const temporary = join(root, `.sync-cli-${process.pid}-${random}.part`);
   try {
     // "wx": never through a link that waits under that name. The umask takes away what it takes.
     const handle = await open(temporary, "wx", file.executable ? 0o777 : 0o666);

@@ -278,3 +278,18 @@ describe("the files of a push", () => {
     await assert.rejects(collect(["missing"]), { code: "ENOENT" });
   });
 });
+
+test("what a killed process left of a file is removed, what a running one writes is not", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sync-cli-"));
+  try {
+    // No process has this number: it is above what systems give out.
+    const left = ".sync-cli-2147483646-0123456789abcdef.part";
+    const running = `.sync-cli-${process.pid}-0123456789abcdef.part`;
+    for (const name of [left, running, ".sync-cli-mine.part"])
+      writeFileSync(join(folder, name), "");
+    await ReceivingFolder.open(folder);
+    assert.deepEqual(readdirSync(folder).toSorted(), [running, ".sync-cli-mine.part"].toSorted());
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
