@@ -91,7 +91,7 @@ export class ItemCounter {
   count(schema: DescMessage, bytes: Uint8Array): void {
     this.#bytes = bytes;
     this.#offset = 0;
-    this.#take(1);
+    this.take(1);
     this.#walk(shapeOf(schema), bytes.byteLength);
   }
 
@@ -107,13 +107,13 @@ export class ItemCounter {
         continue;
       }
       if (wireType === field.wireType) {
-        if (field.list || field.inside !== undefined) this.#take(1);
+        if (field.list || field.inside !== undefined) this.take(1);
         if (field.inside === undefined) this.#skip(wireType, end);
         else this.#walk(field.inside, this.#lengthEnd(end));
       } else if (field.packable && wireType === lengthDelimited) {
         const runEnd = this.#lengthEnd(end);
         while (this.#offset < runEnd) {
-          this.#take(1);
+          this.take(1);
           this.#skip(field.wireType, runEnd);
         }
       } else {
@@ -127,12 +127,8 @@ export class ItemCounter {
     return this.#left;
   }
 
-  /** Counts what was decoded without the walk. */
+  /** Counts items: the walk's own, and what was decoded without it. */
   take(items: number): void {
-    this.#take(items);
-  }
-
-  #take(items: number): void {
     this.#left -= items;
     if (this.#left < 0) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
   }
