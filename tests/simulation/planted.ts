@@ -110,9 +110,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "in sync while something is queued",
-    file: "client/sync-client.ts",
-    from: "      read &&\n      queued === 0 &&",
-    to: "      read &&\n      queued >= 0 &&",
+    file: "client/overview.ts",
+    from: "      queued === 0 &&\n      unacknowledged",
+    to: "      queued >= 0 &&\n      unacknowledged",
     proof: { seeds: 100 },
   },
   {
