@@ -61,7 +61,7 @@ export async function openDevice(
 
 /** Reads everything else that the device keeps. */
 export async function loadState(parts: Parts): Promise<void> {
-  const { core, group, changes, refusals, inbox } = parts;
+  const { core, group, additions, changes, refusals, inbox } = parts;
   await core.disk.write(async (tx) => {
     const chain = await tx.get("chain", "state");
     if (chain !== undefined) core.own = decodeChain(chain);
@@ -70,7 +70,7 @@ export async function loadState(parts: Parts): Promise<void> {
     const known = await tx.get("log", "known");
     if (known !== undefined) core.known = decodeKnown(known);
     await group.load(tx);
-    await group.dropUnreceipted(tx);
+    await additions.dropUnreceipted(tx);
     await changes.load(tx);
     await core.findings.load(tx);
     await refusals.load(tx);

@@ -23,6 +23,7 @@ import { membersMax } from "../wire/limits.ts";
 import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import type { Acknowledger } from "./acknowledger.ts";
+import type { Additions } from "./additions.ts";
 import { Connection, type ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { encodeKnown, encodeLog, type LogPlace } from "./disk.ts";
@@ -41,6 +42,7 @@ import type { ConnectionStatus, DeviceInfo } from "./types.ts";
 /** The parts that an engine drives. */
 export interface EngineParts {
   readonly group: Group;
+  readonly additions: Additions;
   readonly changes: MembershipChanges;
   readonly reader: Reader;
   readonly outbox: Outbox;
@@ -265,7 +267,7 @@ export class Engine {
   /** Control before log: no blob is judged, and none sealed, by a roster or an epoch that is behind. */
   async #bringOn(connection: Connection, welcome: GroupWelcome): Promise<void> {
     const core = this.#core;
-    const { group, changes, reader, outbox, acknowledger } = this.#parts;
+    const { group, additions, changes, reader, outbox, acknowledger } = this.#parts;
     if (welcome.logId.byteLength !== logIdBytes) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     await group.catchUp(connection, welcome.membership);
     if (!this.#is(connection)) return;
@@ -284,16 +286,8 @@ export class Engine {
     acknowledger.begin(connection);
     if (this.#away) this.#tellPresence(connection);
     changes.begin(connection);
-    for (const invite of this.#invites) this.#beginInvite(connection, invite);
-    await group.submitAdditions(connection);
-  }
-
-  #beginInvite(connection: Connection, invite: Inviting): void {
-    invite.begin(connection).catch((error: unknown) => {
-      // Told to whoever waits for the invite, unless the next session mends it.
-      if (error instanceof SyncError && connection.open) this.#core.failed(error);
-      else if (!(error instanceof SyncError)) this.#failed(connection, error);
-    });
+    for (const invite of this.#invites) invite.resume(connection);
+    additions.begin(connection);
   }
 
   /** The log of this session: the one that was read, a first one, or the one of a restored relay. */
@@ -475,6 +469,7 @@ export class Engine {
 
   #endParts(): void {
     this.#parts.changes.end();
+    this.#parts.additions.end();
     const { reader, outbox, acknowledger, inbox } = this.#parts;
     this.#core.session = undefined;
     reader.end();

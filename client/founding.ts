@@ -9,10 +9,9 @@ import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { founded } from "./group.ts";
 import type { LobbyTask } from "./lobby.ts";
+import { Retry } from "./retry.ts";
 import { readChain } from "./seal/membership.ts";
-
-/** Between two tries on one session, in milliseconds. */
-const retryMs = 2_000;
+import { StateStoreError } from "./state-store.ts";
 
 export class FoundingTask implements LobbyTask {
   readonly address: RelayAddress;
@@ -23,7 +22,7 @@ export class FoundingTask implements LobbyTask {
   /** The relay may have the change. */
   #submitted: boolean;
   #session: Connection | undefined;
-  #cancelRetry: (() => void) | undefined;
+  readonly #retry: Retry;
 
   /** `resumed`: an earlier process of this device may have submitted it. */
   constructor(
@@ -33,6 +32,7 @@ export class FoundingTask implements LobbyTask {
     finished: (error: unknown) => void,
   ) {
     this.#core = core;
+    this.#retry = new Retry(core.host);
     this.#submitted = resumed;
     this.#change = change;
     this.#finished = finished;
@@ -56,7 +56,7 @@ export class FoundingTask implements LobbyTask {
 
   end(): void {
     this.#session = undefined;
-    this.#cancelRetry?.();
+    this.#retry.cancel();
   }
 
   stopped(error: Error): void {
@@ -76,6 +76,12 @@ export class FoundingTask implements LobbyTask {
   }
 
   #failed(session: Connection, error: unknown): void {
+    if (error instanceof StateStoreError && error.problem !== "closed") {
+      // The relay has it, and this device's disk took no note of that: the same bytes are asked again.
+      this.#core.failed(error);
+      if (session === this.#session && session.open) this.#later(session, 0);
+      return;
+    }
     if (!(error instanceof SyncError)) {
       this.#finished(error);
       return;
@@ -88,9 +94,10 @@ export class FoundingTask implements LobbyTask {
       this.#finished(error);
       return;
     }
-    const waitMs = Math.max(error.retryAfterMs, retryMs);
-    this.#cancelRetry = this.#core.host.setTimer(waitMs, () => {
-      this.begin(session);
-    });
+    this.#later(session, error.retryAfterMs);
+  }
+
+  #later(session: Connection, advisedMs: number): void {
+    this.#retry.after(advisedMs, () => this.begin(session));
   }
 }

@@ -1,19 +1,16 @@
 /**
- * The device's place in its group: the control chain, read before anything that depends on it;
- * founding; and the additions a person said yes to, submitted until the relay has them.
+ * The device's place in its group: the control chain, read before anything that depends on it, and
+ * what is done to it, one thing at a time.
  *
  * Whatever the relay says only makes this device look: what it accepts is decided by the chain's own
  * rules, and nothing here is signed at the relay's word.
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
-import type { Device } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
 import {
   type DeviceState,
   DeviceState_Membership,
   DeviceStateSchema,
-  type PendingAddition,
-  PendingAdditionSchema,
 } from "../gen/syncrelay/state/v1/state_pb.ts";
 import {
   type MembershipDetail,
@@ -28,19 +25,15 @@ import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
-import { idText, linkBytes } from "../wire/ids.ts";
+import { linkBytes } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { ControlRun } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import { decode, encodeDevice, encodeLog, noLog } from "./disk.ts";
 import type { ChainPlace } from "./seal/blob.ts";
-import { addDevice } from "./seal/changes.ts";
 import { type Control, decodeControl } from "./seal/control-blob.ts";
 import { type ControlChain, extendChain, isMember, members, readChain } from "./seal/membership.ts";
 import type { StateTransaction } from "./state-store.ts";
-
-/** Tries to get one addition in before the next session takes it up. */
-const conflictsMax = 16;
 
 /** What became of one try at a change. */
 export type Attempt =
@@ -65,8 +58,6 @@ export class Group {
   readonly #hooks: GroupHooks;
   /** One thing at a time is done to the chain. */
   #last: Promise<unknown> = Promise.resolve();
-  /** Who waits for an addition. */
-  readonly #additions = new Map<string, (error: SyncError | undefined) => void>();
 
   constructor(core: Core, hooks: GroupHooks) {
     this.#core = core;
@@ -166,94 +157,6 @@ export class Group {
     this.#changed();
   }
 
-  /** A person said yes: kept before the joiner hears of it. */
-  async keepAddition(device: Device): Promise<void> {
-    await this.#writeAddition(device, false);
-  }
-
-  /** The joiner has kept its admission: from now on the addition is submitted until it is in. */
-  async receipted(device: Device, done: (error: SyncError | undefined) => void): Promise<void> {
-    this.#additions.set(idText(device.deviceId), done);
-    await this.#writeAddition(device, true);
-    const { session } = this.#core;
-    if (session !== undefined) await this.submitAdditions(session);
-  }
-
-  async forgetAddition(deviceId: Uint8Array): Promise<void> {
-    await this.#core.disk.write((tx) => tx.delete("additions", idText(deviceId)));
-  }
-
-  /** Submits what is pending. Needs a chain that is caught up. */
-  submitAdditions(session: Connection): Promise<void> {
-    return this.#alone(async () => {
-      const rows = await this.#core.disk.write((tx) => tx.range("additions", ""));
-      for (const row of rows) {
-        const pending: PendingAddition = decode(() => fromBinary(PendingAdditionSchema, row.value));
-        if (pending.receipted && pending.device !== undefined) {
-          await this.#add(session, row.key, pending.device);
-        }
-      }
-    });
-  }
-
-  /** Drops what nobody can finish: the channel to that joiner went with the process that held it. */
-  async dropUnreceipted(tx: StateTransaction): Promise<void> {
-    for (const row of await tx.range("additions", "")) {
-      const pending = decode(() => fromBinary(PendingAdditionSchema, row.value));
-      if (!pending.receipted) tx.delete("additions", row.key);
-    }
-  }
-
-  async #writeAddition(device: Device, receipted: boolean): Promise<void> {
-    const value = toBinary(
-      PendingAdditionSchema,
-      create(PendingAdditionSchema, { device, receipted }),
-    );
-    await this.#core.disk.write((tx) => tx.put("additions", idText(device.deviceId), value));
-  }
-
-  async #add(session: Connection, id: string, device: Device): Promise<void> {
-    const core = this.#core;
-    for (let conflicts = 0; conflicts < conflictsMax; conflicts++) {
-      const chain = core.chain;
-      if (chain === undefined) return;
-      const known = chain.devices.get(id);
-      if (known !== undefined) {
-        await this.forgetAddition(device.deviceId);
-        // Removed since: what was meant no longer makes sense.
-        const gone = known.closing !== undefined;
-        this.#tell(id, gone ? new SyncError(ErrorCode.DEVICE_REVOKED) : undefined);
-        return;
-      }
-      const change = addDevice(chain, device, {
-        keys: core.keys,
-        random: core.host.random,
-        nowMs: Math.floor(core.host.nowMs()),
-      });
-      try {
-        await session.request({ case: "changeMembership", value: change });
-      } catch (error) {
-        if (!(error instanceof SyncError)) throw error;
-        if (error.code !== ErrorCode.MEMBERSHIP_CONFLICT) {
-          // Stays pending: the next session submits it again.
-          core.failed(error);
-          return;
-        }
-        await this.#pull(session);
-        continue;
-      }
-      await this.#extend([change.controlBlob], (tx) => tx.delete("additions", id));
-      this.#tell(id, undefined);
-      return;
-    }
-  }
-
-  #tell(id: string, error: SyncError | undefined): void {
-    const done = this.#additions.get(id);
-    this.#additions.delete(id);
-    done?.(error);
-  }
-
   /** Pulls what stands behind the own head. */
   async #pull(session: Connection): Promise<void> {
     const core = this.#core;
@@ -311,10 +214,7 @@ export class Group {
   }
 
   /** Accepts control blobs, keeps them, and only then goes by them. */
-  async #extend(
-    blobs: readonly Uint8Array[],
-    also: (tx: StateTransaction) => void = () => undefined,
-  ): Promise<void> {
+  async #extend(blobs: readonly Uint8Array[]): Promise<void> {
     const core = this.#core;
     let chain = core.chain;
     if (chain === undefined) return;
@@ -332,7 +232,6 @@ export class Group {
     await core.disk.write(
       (tx) => {
         for (const [i, blob] of blobs.entries()) tx.put("control", first + i, blob);
-        also(tx);
       },
       () => {
         core.chain = after;

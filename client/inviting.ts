@@ -7,14 +7,15 @@ import type { Device } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
 import { PairingAdmissionSchema } from "../gen/syncrelay/sealed/v1/pairing_pb.ts";
 import { type CloseInvite, InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
-import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 import { fingerprint, idText, rendezvousIdBytes } from "../wire/ids.ts";
 import { inviteFailuresMax, inviteMs } from "../wire/limits.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
+import type { Additions } from "./additions.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
-import type { Group } from "./group.ts";
 import { Mailbox } from "./mailbox.ts";
+import { Retry } from "./retry.ts";
 import { deviceMessage } from "./seal/membership.ts";
 import { InviterPairing, type PairingStep } from "./seal/pairing.ts";
 import { formatPairingLink } from "./seal/pairing-link.ts";
@@ -36,7 +37,7 @@ export class Inviting {
   /** The device that was added. */
   readonly done: Promise<Uint8Array>;
   readonly #core: Core;
-  readonly #group: Group;
+  readonly #additions: Additions;
   readonly #options: InvitingOptions;
   readonly #rendezvousId: Uint8Array;
   /** One attempt is one life of a mailbox. */
@@ -45,6 +46,7 @@ export class Inviting {
   readonly #codePsk: Uint8Array;
   readonly #relayKey: Uint8Array;
   readonly #cancelTimer: () => void;
+  readonly #retry: Retry;
   #machine: InviterPairing;
   #failures = 0;
   #device: Device | undefined;
@@ -57,7 +59,7 @@ export class Inviting {
 
   private constructor(
     core: Core,
-    group: Group,
+    additions: Additions,
     options: InvitingOptions,
     secrets: {
       readonly rendezvousId: Uint8Array;
@@ -67,7 +69,8 @@ export class Inviting {
     },
   ) {
     this.#core = core;
-    this.#group = group;
+    this.#additions = additions;
+    this.#retry = new Retry(core.host);
     this.#options = options;
     this.#linkSecret = secrets.linkSecret;
     this.#codePsk = secrets.codePsk;
@@ -98,11 +101,11 @@ export class Inviting {
   }
 
   /** Draws the secrets and opens the mailbox. */
-  static async open(core: Core, group: Group, options: InvitingOptions): Promise<Inviting> {
+  static async open(core: Core, additions: Additions, options: InvitingOptions): Promise<Inviting> {
     const { random } = core.host;
     const short = { rendezvousId: random(rendezvousIdBytes), secret: random(codeSecretBytes) };
     const { relayKey } = parseRelayAddress(core.device.relayAddress);
-    return new Inviting(core, group, options, {
+    return new Inviting(core, additions, options, {
       rendezvousId: short.rendezvousId,
       linkSecret: random(32),
       codePsk:
@@ -113,13 +116,33 @@ export class Inviting {
     });
   }
 
-  /** A session stands: the mailbox is opened, or returned to. */
+  /** Opens the mailbox for the first time. Rejects where the relay does not take it. */
   async begin(session: Connection): Promise<void> {
-    if (this.#over) return;
-    await this.#mailbox.begin(session);
+    if (!this.#over) await this.#mailbox.begin(session);
+  }
+
+  /**
+   * Returns to the mailbox on another session, or opens it for another attempt. A relay that does not
+   * take it is asked again, for as long as the invite lives.
+   */
+  resume(session: Connection): void {
+    this.#run(async () => {
+      const mailbox = this.#mailbox;
+      try {
+        await this.begin(session);
+        this.#retry.reset();
+      } catch (error) {
+        if (!(error instanceof SyncError)) throw error;
+        const old = session !== this.#core.session || mailbox !== this.#mailbox;
+        if (old || !session.open || this.#over) return;
+        if (errorRow(error.code).again !== "later") this.#core.failed(error);
+        this.#retry.after(error.retryAfterMs, () => this.resume(session));
+      }
+    });
   }
 
   end(): void {
+    this.#retry.cancel();
     this.#mailbox.end();
   }
 
@@ -134,7 +157,9 @@ export class Inviting {
     }
   }
 
+  /** Calls it off. Once the joiner holds its admission it is too late: then the device is added. */
   async cancel(): Promise<void> {
+    if (this.#receipted) return;
     await this.#finish(InviteCloseReason.CANCELLED, "it was cancelled");
   }
 
@@ -189,9 +214,9 @@ export class Inviting {
       await this.#finish(InviteCloseReason.CANCELLED, "it was declined");
       return;
     }
-    await this.#group.keepAddition(device);
+    await this.#additions.keep(device);
     if (this.#over || machine !== this.#machine) {
-      await this.#group.forgetAddition(device.deviceId);
+      await this.#additions.forget(device.deviceId);
       return;
     }
     this.#device = device;
@@ -210,18 +235,23 @@ export class Inviting {
     if (device === undefined) return;
     this.#receipted = true;
     this.#cancelTimer();
-    await this.#group.receipted(device, (error) => {
-      this.#run(async () => {
-        if (error === undefined) await this.#finish(InviteCloseReason.COMPLETED);
-        else await this.#finish(InviteCloseReason.CANCELLED, "the device was removed meanwhile");
-      });
+    await this.#additions.receipted(device, (error) => {
+      this.#run(() =>
+        error === undefined
+          ? this.#finish(InviteCloseReason.COMPLETED)
+          : this.#finish(
+              InviteCloseReason.CANCELLED,
+              error.hint ?? "the device was removed meanwhile",
+              error,
+            ),
+      );
     });
   }
 
   async #failed(): Promise<void> {
     this.#failures += 1;
     if (this.#device !== undefined) {
-      await this.#group.forgetAddition(this.#device.deviceId);
+      await this.#additions.forget(this.#device.deviceId);
       this.#device = undefined;
     }
     if (this.#failures >= inviteFailuresMax) {
@@ -243,7 +273,7 @@ export class Inviting {
       // The joiner has closed it already.
       if (!(error instanceof SyncError) || error.code !== ErrorCode.INVITE_INVALID) throw error;
     }
-    await this.begin(session);
+    this.resume(session);
   }
 
   #closed(close: CloseInvite): void {
@@ -256,10 +286,15 @@ export class Inviting {
   }
 
   /** Over, one way or the other; the relay is told where it does not know. */
-  async #finish(reason: InviteCloseReason | undefined, why?: string): Promise<void> {
+  async #finish(
+    reason: InviteCloseReason | undefined,
+    why?: string,
+    error = new SyncError(ErrorCode.INVITE_INVALID, { hint: why ?? "it ended" }),
+  ): Promise<void> {
     if (this.#over) return;
     this.#over = true;
     this.#cancelTimer();
+    this.#retry.cancel();
     this.#machine.close();
     this.#linkSecret.fill(0);
     this.#codePsk.fill(0);
@@ -267,10 +302,10 @@ export class Inviting {
     const { session } = this.#core;
     this.ended();
     if (why === undefined && device !== undefined) this.#resolve(device.deviceId);
-    else this.#reject(new SyncError(ErrorCode.INVITE_INVALID, { hint: why ?? "it ended" }));
+    else this.#reject(error);
     // Without the joiner's receipt nobody is added, whatever the person said.
     if (device !== undefined && !this.#receipted) {
-      await this.#group.forgetAddition(device.deviceId);
+      await this.#additions.forget(device.deviceId);
     }
     if (reason !== undefined && session !== undefined) {
       await session.request({

@@ -21,6 +21,7 @@ import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decode } from "./disk.ts";
 import type { Group } from "./group.ts";
+import { Retry } from "./retry.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 import { removeDevices, rename, rotate } from "./seal/changes.ts";
 import { type ControlChain, isMember } from "./seal/membership.ts";
@@ -38,8 +39,6 @@ const timerMsMax = 12 * 60 * 60 * 1000;
 const conflictsMax = 32;
 /** How long the last entries of a device that is removed are waited for, in milliseconds. */
 const closingMsMax = 10_000;
-/** Between two tries, where the relay gives no advice, in milliseconds. */
-const laterMs = 1_000;
 
 type Kind = "removals" | "rotation" | "name" | "phrase";
 
@@ -88,7 +87,7 @@ export class MembershipChanges {
   #running = false;
   #again = false;
   #cancelAge: (() => void) | undefined;
-  #cancelLater: (() => void) | undefined;
+  readonly #retry: Retry;
   /** What the relay says a device has written, where it took no removal; never signed. */
   readonly #stated = new Map<string, ChainPlace>();
   /** Removals go one by one, once several at once met a conflict. */
@@ -99,6 +98,7 @@ export class MembershipChanges {
     this.#core = core;
     this.#group = group;
     this.#hooks = hooks;
+    this.#retry = new Retry(core.host);
   }
 
   /** Reads what an earlier process was asked for. */
@@ -164,6 +164,7 @@ export class MembershipChanges {
   /** A session stands, and the chain is where the relay is. */
   begin(session: Connection): void {
     this.#session = session;
+    this.#retry.reset();
     this.#scheduleAge();
     this.#run();
   }
@@ -172,8 +173,7 @@ export class MembershipChanges {
     this.#session = undefined;
     this.#cancelAge?.();
     this.#cancelAge = undefined;
-    this.#cancelLater?.();
-    this.#cancelLater = undefined;
+    this.#retry.cancel();
     this.read();
   }
 
@@ -333,6 +333,7 @@ export class MembershipChanges {
           return;
         case "accepted":
           conflicts = 0;
+          this.#retry.reset();
           this.#stated.clear();
           continue;
         case "moved":
@@ -348,7 +349,7 @@ export class MembershipChanges {
           // Where the session is gone, the next one takes it up again.
           if (session !== this.#session || !session.open) return;
           if (errorRow(attempt.error.code).again === "later") {
-            this.#later(Math.max(attempt.error.retryAfterMs, laterMs));
+            this.#retry.after(attempt.error.retryAfterMs, () => this.#run());
             return;
           }
           await this.#refused(kind, attempt.error);
@@ -419,14 +420,6 @@ export class MembershipChanges {
       rotateAbove: kind === "rotation" ? 0 : wanted.rotateAbove,
       name: kind === "name" ? "" : wanted.name,
     }));
-  }
-
-  #later(ms: number): void {
-    this.#cancelLater?.();
-    this.#cancelLater = this.#core.host.setTimer(ms * (1 + this.#core.host.uniform() / 4), () => {
-      this.#cancelLater = undefined;
-      this.#run();
-    });
   }
 
   /**

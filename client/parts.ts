@@ -1,5 +1,6 @@
 /** The parts of a client, and how they hear of one another. */
 import { Acknowledger } from "./acknowledger.ts";
+import { Additions } from "./additions.ts";
 import type { Core } from "./core.ts";
 import { Engine } from "./engine.ts";
 import { Group } from "./group.ts";
@@ -21,6 +22,7 @@ export interface PartsHooks {
 export class Parts {
   readonly core: Core;
   readonly group: Group;
+  readonly additions: Additions;
   readonly changes: MembershipChanges;
   readonly inbox: Inbox;
   readonly refusals: Refusals;
@@ -40,6 +42,7 @@ export class Parts {
         hooks.groupChanged();
       },
     });
+    this.additions = new Additions(core, this.group);
     this.changes = new MembershipChanges(core, this.group, {
       caughtUp: () => this.reader.caughtUp,
       linkOf: (device, seq) => this.reader.linkOf(device, seq),
@@ -77,6 +80,7 @@ export class Parts {
     this.inbox.applied = () => this.acknowledger.check();
     this.engine = new Engine(core, {
       group: this.group,
+      additions: this.additions,
       changes: this.changes,
       reader: this.reader,
       outbox: this.outbox,
