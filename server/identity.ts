@@ -39,6 +39,19 @@ export async function readIdentity(folder: string): Promise<KeyPair | undefined>
   return keyPairOf(secret);
 }
 
+/** The relay's key as its file holds it; undefined where there is none. A secret. */
+export async function identityText(folder: string): Promise<string | undefined> {
+  return (await readText(join(folder, identityFile)))?.trim();
+}
+
+/** Keeps a key that came from a backup. Throws where it is none. */
+export async function writeIdentity(folder: string, text: string): Promise<KeyPair> {
+  const secret = parseId(text, 32);
+  if (secret === undefined) throw new RangeError("the backup holds no relay key of 32 bytes");
+  await writePrivateFile(folder, identityFile, `${text}\n`);
+  return keyPairOf(secret);
+}
+
 /** The first invite, as it is handed out. */
 export interface FirstInvite {
   /** 22 characters. */

@@ -11,6 +11,7 @@
  * Failures to read or write are `SyncError` STORE_UNAVAILABLE with the cause
  * kept inside; a store goes on afterwards where the fault allows it.
  */
+import type { StoreUpkeep } from "./upkeep.ts";
 
 /** A group, its members and its counters: what a group's first session loads. */
 export interface GroupRow {
@@ -249,6 +250,9 @@ export interface Store {
    * wait for it only briefly. True where there is more to do. May run beside commits.
    */
   sweep(rowsMax: number): Promise<boolean>;
+
+  /** What an operator asks of a store on disk; undefined for one in memory. */
+  readonly upkeep?: StoreUpkeep;
 
   /** Waits for what is under way and closes. */
   close(): Promise<void>;

@@ -1,12 +1,13 @@
 /**
  * Brings a store to the schema this version knows: numbered SQL files, each in a
  * transaction of its own, the number kept in the file's `user_version`. Before
- * an existing store is changed it is copied beside itself; a store that is newer
- * than this version is refused, with the way back.
+ * an existing store is changed a backup of it is made beside it; a store that is
+ * newer than this version is refused, with the way back.
  */
-import { open, readdir, readFile, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import { createFile, fileBytes, syncFolder } from "./private-files.ts";
+import { readdir, readFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { isBackup, makeBackup, stamp } from "./backup.ts";
+import { fileBytes } from "./private-files.ts";
 import type { SqliteConnection } from "./sqlite-connection.ts";
 import { storeError, storeUnavailable } from "./store-errors.ts";
 
@@ -22,14 +23,43 @@ interface Migration {
 export const migrationsFolder: URL = new URL("./migrations/", import.meta.url);
 
 /**
- * Applies what is missing. Gives back the path of the copy that was made of an
+ * Applies what is missing. Gives back the path of the backup that was made of an
  * existing store; undefined where nothing had to change or there was none.
  */
 export async function migrate(
   connection: SqliteConnection,
   databasePath: string,
   folder: URL,
+  nowMs: number,
 ): Promise<string | undefined> {
+  const { migrations, from, newest } = await insistOnSchema(connection, databasePath, folder);
+  if (from > 0 && (await isBackup(connection))) {
+    throw storeUnavailable(
+      `${databasePath} is a backup that was copied here: restore it with sync-relay restore FILE --data ${dirname(databasePath)}, so that devices notice`,
+    );
+  }
+  if (from === newest) return undefined;
+  const copy = from > 0 ? await copyStore(databasePath, from, nowMs) : undefined;
+  for (const migration of migrations) {
+    if (migration.version > from) await apply(connection, migration);
+  }
+  return copy;
+}
+
+interface KnownSchema {
+  readonly migrations: readonly Migration[];
+  /** The schema of the file; 0 where it is empty. */
+  readonly from: number;
+  /** The newest one of this version. */
+  readonly newest: number;
+}
+
+/** Refuses a file that is no store, or one of a newer version. */
+export async function insistOnSchema(
+  connection: SqliteConnection,
+  databasePath: string,
+  folder: URL,
+): Promise<KnownSchema> {
   const migrations = await readMigrations(folder);
   const newest = migrations.at(-1)?.version ?? 0;
   const from = await pragma(connection, "user_version");
@@ -40,17 +70,16 @@ export async function migrate(
     );
   }
   if (from > newest) {
+    const copy = await newestCopy(databasePath, newest);
+    const back =
+      copy === undefined
+        ? "run that version again, or restore a backup that this version made"
+        : `run that version again, or go back with sync-relay restore ${copy} --data ${dirname(databasePath)} --replace`;
     throw storeUnavailable(
-      `${databasePath} was written by a newer version (schema ${from}, this one knows ${newest}): ` +
-        `run that version again, or put the copy it made before (${copyName(databasePath, newest)}) in its place`,
+      `${databasePath} was written by a newer version (schema ${from}, this one knows ${newest}): ${back}`,
     );
   }
-  if (from === newest) return undefined;
-  const copy = from > 0 ? await copyStore(connection, databasePath, from) : undefined;
-  for (const migration of migrations) {
-    if (migration.version > from) await apply(connection, migration);
-  }
-  return copy;
+  return { migrations, from, newest };
 }
 
 async function readMigrations(folder: URL): Promise<readonly Migration[]> {
@@ -75,39 +104,23 @@ async function apply(connection: SqliteConnection, migration: Migration): Promis
   }
 }
 
-/** A whole copy, on disk before it gets its name: a copy that bears the name is complete. */
-async function copyStore(
-  connection: SqliteConnection,
-  databasePath: string,
-  version: number,
-): Promise<string> {
-  const partial = `${databasePath}.partial`;
-  await rm(partial, { force: true });
-  await createFile(partial);
-  await connection.exec(`VACUUM INTO '${partial.replaceAll("'", "''")}'`);
-  const file = await open(partial, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  const copy = await freeName(databasePath, version);
-  await rename(partial, copy);
-  await syncFolder(dirname(databasePath));
+/** A backup, named by the schema and the time, beside the store. An earlier one is never written over. */
+async function copyStore(databasePath: string, version: number, nowMs: number): Promise<string> {
+  const name = `${databasePath}.schema-${version}-${stamp(nowMs)}`;
+  let copy = name;
+  for (let number = 2; (await fileBytes(copy)) > 0; number++) copy = `${name}-${number}`;
+  await makeBackup({ source: databasePath, target: copy, madeMs: nowMs });
   return copy;
 }
 
-function copyName(databasePath: string, version: number): string {
-  return `${databasePath}.schema-${version}`;
-}
-
-/** An earlier copy is never written over: it may be the one somebody wants back. */
-async function freeName(databasePath: string, version: number): Promise<string> {
-  const name = copyName(databasePath, version);
-  for (let number = 1; ; number++) {
-    const path = number === 1 ? name : `${name}.${number}`;
-    if ((await fileBytes(path)) === 0) return path;
-  }
+/** The newest copy that was made of a schema; undefined where none is there. */
+async function newestCopy(databasePath: string, version: number): Promise<string | undefined> {
+  const prefix = `${basename(databasePath)}.schema-${version}-`;
+  const names = (await readdir(dirname(databasePath))).filter(
+    (name) => name.startsWith(prefix) && !name.endsWith(".partial"),
+  );
+  const newest = names.sort().at(-1);
+  return newest === undefined ? undefined : join(dirname(databasePath), newest);
 }
 
 async function pragma(connection: SqliteConnection, name: string): Promise<number> {

@@ -10,7 +10,7 @@
  *   that no checkpoint can pass. Here rows are always read to the end.
  */
 import sqlite3 from "sqlite3";
-import { storeError } from "./store-errors.ts";
+import { storeError, storeUnavailable } from "./store-errors.ts";
 
 /** What a statement can be given. Numbers beyond 32 bits are bound as doubles, exact up to 2^53. */
 export type SqlValue = number | string | Uint8Array | null;
@@ -20,6 +20,19 @@ export interface SqlStatement {
   run(values: readonly SqlValue[]): Promise<void>;
   /** All rows. The caller names their shape, which follows from the statement's text. */
   all<Row>(values: readonly SqlValue[]): Promise<readonly Row[]>;
+}
+
+/** The library's copying, which its types leave out. */
+interface CopySource {
+  backup(path: string, opened: (error: Error | null) => void): CopyInProgress;
+}
+
+interface CopyInProgress {
+  readonly failed: boolean;
+  readonly remaining: number;
+  readonly pageCount: number;
+  step(pages: number, done: (error: Error | null, completed: boolean) => void): unknown;
+  finish(done: () => void): unknown;
 }
 
 /** A connection to one database file. */
@@ -35,9 +48,13 @@ export class SqliteConnection {
     database.on("error", () => undefined);
   }
 
-  /** Opens a file that exists. */
-  static async open(path: string): Promise<SqliteConnection> {
-    const mode = sqlite3.OPEN_READWRITE | sqlite3.OPEN_FULLMUTEX;
+  /** Opens a file that exists. `readOnly`: leaves it and its folder as they are. */
+  static async open(
+    path: string,
+    options: { readonly readOnly?: boolean } = {},
+  ): Promise<SqliteConnection> {
+    const access = options.readOnly === true ? sqlite3.OPEN_READONLY : sqlite3.OPEN_READWRITE;
+    const mode = access | sqlite3.OPEN_FULLMUTEX;
     return await new Promise((resolve, reject) => {
       const database = new sqlite3.Database(path, mode, (error) => {
         if (error === null) resolve(new SqliteConnection(database));
@@ -115,6 +132,42 @@ export class SqliteConnection {
           });
         }),
     );
+  }
+
+  /**
+   * Copies the database into an empty file, some pages at a time. `onSlice` is told after each how far
+   * it is, and ends the copying by throwing.
+   */
+  async copyTo(
+    path: string,
+    pagesPerSlice: number,
+    onSlice: (donePages: number, allPages: number) => void,
+  ): Promise<void> {
+    await this.exclusively(async () => {
+      const copying = await new Promise<CopyInProgress>((resolve, reject) => {
+        const source = this.#database as unknown as CopySource;
+        const started = source.backup(path, (error) => {
+          if (error === null) resolve(started);
+          else reject(storeError(error));
+        });
+      });
+      try {
+        for (;;) {
+          const done = await new Promise<boolean>((resolve, reject) => {
+            copying.step(pagesPerSlice, (error, completed) => {
+              if (error === null) resolve(completed);
+              else reject(storeError(error));
+            });
+          });
+          // A copy that never began tells no error, only this.
+          if (copying.failed) throw storeUnavailable("the copy's file cannot be written");
+          onSlice(copying.pageCount - copying.remaining, copying.pageCount);
+          if (done) return;
+        }
+      } finally {
+        await new Promise<void>((resolve) => copying.finish(() => resolve()));
+      }
+    });
   }
 
   /** Waits for what is under way and closes. */

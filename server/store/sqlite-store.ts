@@ -28,7 +28,9 @@ import { commitSetup, commitStatement, packCommit } from "./sqlite-commit.ts";
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
 import * as reads from "./sqlite-reads.ts";
 import { sweepDeleted } from "./sqlite-sweep.ts";
+import { SqliteUpkeep } from "./sqlite-upkeep.ts";
 import { storeError } from "./store-errors.ts";
+import type { StoreUpkeep } from "./upkeep.ts";
 import { WalKeeper } from "./wal-keeper.ts";
 
 export interface SqliteStoreOptions {
@@ -41,10 +43,13 @@ export interface SqliteStoreOptions {
    * The file grows to about half as much again.
    */
   readonly walBytesMax?: number;
+  /** Milliseconds since the Unix epoch: what a backup before a migration is named by; for tests. */
+  readonly nowMs?: number;
 }
 
 export interface SqliteStore extends Store {
-  /** The copy that was made of the store before it was migrated at this opening. */
+  readonly upkeep: StoreUpkeep;
+  /** The backup that was made of the store before it was migrated at this opening. */
   readonly copyBeforeMigration: string | undefined;
 }
 
@@ -77,7 +82,12 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
       PRAGMA foreign_keys = OFF;
       PRAGMA temp_store = MEMORY;
     `);
-    const copy = await migrate(writer, path, options.migrations ?? migrationsFolder);
+    const copy = await migrate(
+      writer,
+      path,
+      options.migrations ?? migrationsFolder,
+      options.nowMs ?? Date.now(),
+    );
     await writer.exec(commitSetup);
     const reader = await SqliteConnection.open(path);
     opened.push(reader);
@@ -86,6 +96,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
     if (relay === undefined) throw new Error("the store has lost the row of its counters");
     const walBytesMax = options.walBytesMax ?? walBytesMaxDefault;
     return new OpenSqliteStore({
+      folder: options.folder,
       path,
       lock,
       writer,
@@ -135,6 +146,7 @@ async function prepareReads(reader: SqliteConnection): Promise<{
 }
 
 interface Parts {
+  readonly folder: string;
   readonly path: string;
   readonly wal: WalKeeper;
   readonly lock: FolderLock;
@@ -149,6 +161,7 @@ interface Parts {
 class OpenSqliteStore implements SqliteStore {
   readonly opened: Store["opened"];
   readonly copyBeforeMigration: string | undefined;
+  readonly upkeep: StoreUpkeep;
   readonly #parts: Parts;
   readonly #reads: Reads;
   /**
@@ -161,6 +174,7 @@ class OpenSqliteStore implements SqliteStore {
     this.#parts = parts;
     this.#reads = parts.reads;
     this.copyBeforeMigration = parts.copyBeforeMigration;
+    this.upkeep = new SqliteUpkeep({ ...parts, database: parts.path });
     const { relay } = parts;
     this.opened = {
       nextGroupKey: relay.last_group_key + 1,

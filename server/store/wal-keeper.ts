@@ -40,6 +40,8 @@ export class WalKeeper {
   /** Settles when no moving is under way; never rejects. */
   #moving: Promise<void> = Promise.resolve();
   #isMoving = false;
+  /** Readers that stay at one moment of the store, so that the log cannot begin anew behind them. */
+  #held = 0;
 
   private constructor(options: WalKeeperOptions, mover: SqliteConnection) {
     this.#options = options;
@@ -77,6 +79,19 @@ export class WalKeeper {
       });
   }
 
+  /**
+   * Lets the log grow while somebody reads one moment of the store for long: commits would only wait
+   * for a beginning anew that cannot be. Gives back what ends it.
+   */
+  hold(): () => void {
+    this.#held += 1;
+    let ended = false;
+    return () => {
+      if (!ended) this.#held -= 1;
+      ended = true;
+    };
+  }
+
   /** Waits for the moving under way and ends. */
   async close(): Promise<void> {
     await this.#moving;
@@ -86,6 +101,7 @@ export class WalKeeper {
   async #move(): Promise<void> {
     const [moved] = await this.#mover.query<CheckpointColumns>("PRAGMA wal_checkpoint(PASSIVE)");
     if (moved === undefined || moved.log * pageBytes < this.#options.bytesMax) return;
+    if (this.#held > 0) return;
     await this.#options.reader.exclusively(async () => {
       await this.#options.writer.exec("PRAGMA wal_checkpoint(RESTART)");
     });

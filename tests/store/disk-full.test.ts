@@ -117,3 +117,23 @@ test("disk full at the first start: refused with a hint, and fine once there is 
   await assertWhole(store, 10);
   await store.close();
 });
+
+test("a backup that would not fit is refused before it begins, and the store goes on", async (t) => {
+  const folder = await smallDisk(t, "8m");
+  if (folder === undefined) {
+    t.skip("NOT TESTED: no tmpfs can be mounted here, so no disk can be made full");
+    return;
+  }
+  const store = await openSqliteStore({ folder });
+  await commitTen(store, 10);
+  await assert.rejects(
+    store.upkeep.backup({ name: "one", withIdentity: false, madeMs: 1 }),
+    (error) =>
+      error instanceof SyncError &&
+      error.code === ErrorCode.STORE_UNAVAILABLE &&
+      /does not fit .* MiB more room/.test(error.hint ?? ""),
+  );
+  await commitTen(store, 20);
+  await assertWhole(store, 20);
+  await store.close();
+});

@@ -1,15 +1,17 @@
 /** How a store gets from one schema to the next, and what is refused. */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, readdir, rename, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { migrationsFolder } from "../../server/store/migrate.ts";
+import { restoreBackup } from "../../server/store/restore.ts";
 import { databaseName, openSqliteStore } from "../../server/store/sqlite-store.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { ChainedGroup } from "./support/chains.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { pragma, withDatabase } from "./support/raw-database.ts";
-import { batch, blob, group } from "./support/rows.ts";
+import { group } from "./support/rows.ts";
 
 /** The migrations there are, and one more that says `sql`. */
 async function withNextMigration(
@@ -25,12 +27,13 @@ async function withNextMigration(
   return { folder: pathToFileURL(`${path}/`), newest };
 }
 
+const nowMs = Date.UTC(2026, 10, 24, 14, 30);
 const addColumn = "ALTER TABLE groups ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue';";
 
 async function filledFolder(t: TestContext): Promise<string> {
   const folder = await temporaryFolder(t);
   const store = await openSqliteStore({ folder });
-  await store.commit(batch({ groups: [group(1, { head: 1 })], blobs: [blob(1, 1)] }));
+  await store.commit(new ChainedGroup(1).next(1));
   await store.close();
   return folder;
 }
@@ -47,11 +50,11 @@ test("the migrations are numbered without a gap, and a new store has the last on
   });
 });
 
-test("an existing store is copied, then migrated; the copy opens with the older version", async (t) => {
+test("of an existing store a backup is made, named by schema and time, and the older version goes back to it", async (t) => {
   const folder = await filledFolder(t);
   const { folder: migrations, newest } = await withNextMigration(t, addColumn);
-  const migrated = await openSqliteStore({ folder, migrations });
-  const copy = join(folder, `${databaseName}.schema-${newest - 1}`);
+  const migrated = await openSqliteStore({ folder, migrations, nowMs });
+  const copy = join(folder, `${databaseName}.schema-${newest - 1}-20261124T143000Z`);
   assert.equal(migrated.copyBeforeMigration, copy);
   assert.equal((await stat(copy)).mode & 0o777, 0o600);
   assert.equal((await migrated.loadGroup(group(1).groupId))?.group.head, 1);
@@ -65,15 +68,15 @@ test("an existing store is copied, then migrated; the copy opens with the older 
   assert.equal(again.copyBeforeMigration, undefined);
   await again.close();
 
-  // The version before refuses, names the copy, and opens it once it is in place.
+  // The version before refuses and names the way back, which works.
   await assert.rejects(openSqliteStore({ folder }), (error) => {
     assert.ok(error instanceof SyncError);
     assert.equal(error.code, ErrorCode.STORE_UNAVAILABLE);
     assert.match(error.hint ?? "", /newer version/);
-    assert.ok(error.hint?.includes(copy), error.hint);
+    assert.ok(error.hint?.includes(`sync-relay restore ${copy} --data ${folder} --replace`));
     return true;
   });
-  await rename(copy, join(folder, databaseName));
+  await restoreBackup({ backup: copy, folder, replace: true, nowMs });
   const back = await openSqliteStore({ folder });
   assert.deepEqual(
     (await back.readBlobs(1, 0, 9, { rowsMax: 9, bytesMax: 9_999 })).map((row) => row.cursor),
@@ -88,8 +91,8 @@ test("a migration that fails leaves the store as it was", async (t) => {
     t,
     `${addColumn}\nINSERT INTO nowhere VALUES (1);`,
   );
-  await assert.rejects(openSqliteStore({ folder, migrations: failing }));
-  await assert.rejects(openSqliteStore({ folder, migrations: failing }));
+  await assert.rejects(openSqliteStore({ folder, migrations: failing, nowMs }));
+  await assert.rejects(openSqliteStore({ folder, migrations: failing, nowMs }));
   const same = await openSqliteStore({ folder });
   assert.equal((await same.loadGroup(group(1).groupId))?.group.head, 1);
   await same.close();
@@ -105,8 +108,8 @@ test("a migration that fails leaves the store as it was", async (t) => {
   // Each attempt made its copy, and none was written over.
   const copies = (await readdir(folder)).filter((name) => name.includes(".schema-")).sort();
   assert.deepEqual(copies, [
-    `${databaseName}.schema-${newest - 1}`,
-    `${databaseName}.schema-${newest - 1}.2`,
+    `${databaseName}.schema-${newest - 1}-20261124T143000Z`,
+    `${databaseName}.schema-${newest - 1}-20261124T143000Z-2`,
   ]);
 });
 
