@@ -1,4 +1,5 @@
 /** BLAKE2b-256 (RFC 7693): the hash of links, control heads, entries and objects. */
+import { blake2b } from "@noble/hashes/blake2.js";
 import sodium from "sodium-universal";
 
 /** Bytes of a hash. */
@@ -29,4 +30,37 @@ export function blake2b256(...parts: readonly Uint8Array[]): Uint8Array {
     sodium.crypto_generichash_batch(output, parts);
   }
   return new Uint8Array(output);
+}
+
+/** BLAKE2b-256 of content that comes piece by piece, however long it is. */
+export interface StreamingHash {
+  update(piece: Uint8Array): void;
+  /** The hash, 32 bytes. Nothing can follow. */
+  digest(): Uint8Array;
+}
+
+/** Begins such a hash: by libsodium where it hashes piece by piece. */
+export function streamingBlake2b256(): StreamingHash {
+  const { crypto_generichash_STATEBYTES: stateBytes } = sodium;
+  if (stateBytes === undefined) return portableBlake2b256();
+  const state = new Uint8Array(stateBytes);
+  sodium.crypto_generichash_init?.(state, null, hashBytes);
+  return {
+    update: (piece) => sodium.crypto_generichash_update?.(state, piece),
+    digest: () => {
+      sodium.crypto_generichash_final?.(state, output);
+      return new Uint8Array(output);
+    },
+  };
+}
+
+/** The same in JavaScript: for pages, whose libsodium lacks it. */
+export function portableBlake2b256(): StreamingHash {
+  const hash = blake2b.create({ dkLen: hashBytes });
+  return {
+    update: (piece) => {
+      hash.update(piece);
+    },
+    digest: () => hash.digest(),
+  };
 }

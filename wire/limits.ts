@@ -82,6 +82,8 @@ export const inviteFailuresMax = 3;
 
 /** One range of an object, in bytes. */
 export const objectRangeBytesMax = 1024 * 1024;
+/** Parts of a snapshot. */
+export const snapshotPartsMax = 4_096;
 /** A snapshot manifest, encoded, in bytes. */
 export const manifestBytesMax = 524_288;
 

@@ -3,6 +3,11 @@ declare module "sodium-universal" {
   interface Sodium {
     crypto_generichash(output: Uint8Array, input: Uint8Array, key?: Uint8Array): void;
     crypto_generichash_batch(output: Uint8Array, inputs: readonly Uint8Array[]): void;
+    /** Hashing piece by piece: not there in `sodium-javascript`. */
+    readonly crypto_generichash_STATEBYTES?: number;
+    crypto_generichash_init?(state: Uint8Array, key: null, outputBytes: number): void;
+    crypto_generichash_update?(state: Uint8Array, input: Uint8Array): void;
+    crypto_generichash_final?(state: Uint8Array, output: Uint8Array): void;
     crypto_aead_chacha20poly1305_ietf_encrypt(
       ciphertext: Uint8Array,
       plaintext: Uint8Array,

@@ -8,6 +8,7 @@ import {
   bodyKeyLabel,
   keyCheckLabel,
   previousSecretLabel,
+  snapshotKeyLabel,
   statementKeyLabel,
   witnessKeyLabel,
 } from "./labels.ts";
@@ -30,6 +31,7 @@ interface EpochKeys {
   body?: Uint8Array;
   statement?: Uint8Array;
   witness?: Uint8Array;
+  snapshot?: Uint8Array;
 }
 
 /** The secrets a device holds. Grows; an epoch's secret never changes. */
@@ -83,6 +85,14 @@ export class Keyring {
     return keys.witness;
   }
 
+  /** The key of a snapshot's claims of an epoch. */
+  snapshotKey(epoch: number): Uint8Array | undefined {
+    const keys = this.#epochs.get(epoch);
+    if (keys === undefined) return undefined;
+    keys.snapshot ??= deriveKey(keys.secret, snapshotKeyLabel);
+    return keys.snapshot;
+  }
+
   /** The newest epoch held; 0 where none is. */
   get newest(): number {
     return this.#newest;
@@ -98,7 +108,7 @@ export class Keyring {
   /** Overwrites and forgets every key. */
   wipe(): void {
     for (const keys of this.#epochs.values()) {
-      wipe(keys.secret, keys.body, keys.statement, keys.witness);
+      wipe(keys.secret, keys.body, keys.statement, keys.witness, keys.snapshot);
     }
     this.#epochs.clear();
     this.#newest = 0;

@@ -42,6 +42,16 @@ export const witnessKeyLabel: Uint8Array = utf8("syncrelay/1 witness key");
 /** Signed first in a witness. */
 export const witnessSignatureLabel: Uint8Array = utf8("syncrelay/1 witness signature");
 
+/** HKDF of an object's key: the key of its chunks. */
+export const objectStreamLabel: Uint8Array = utf8("syncrelay/1 object stream key");
+
+/** HKDF of an epoch secret: the key of a snapshot's claims. */
+export const snapshotKeyLabel: Uint8Array = utf8("syncrelay/1 snapshot key");
+/** Signed first by the author of a snapshot. */
+export const snapshotSignatureLabel: Uint8Array = utf8("syncrelay/1 snapshot signature");
+/** Signed first by a device that confirms one. */
+export const snapshotConfirmationLabel: Uint8Array = utf8("syncrelay/1 snapshot confirmation");
+
 /** First in the prologue of the pairing handshake. */
 export const pairingPrologueLabel: Uint8Array = utf8("syncrelay/1 pairing prologue");
 /** HKDF of a link's secret: the psk of the pairing handshake. */

@@ -94,6 +94,33 @@ export function aeadOpen(
   return plaintext;
 }
 
+/**
+ * XChaCha20-Poly1305 of a chunk whose nonce follows from its place: ciphertext and tag. A key and
+ * nonce must never be used for two plaintexts.
+ */
+export function chunkSeal(key: Uint8Array, nonce: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  if (nonce.byteLength !== nonceBytes) throw new RangeError("a nonce has 24 bytes");
+  const sealed = new Uint8Array(plaintext.byteLength + tagBytes);
+  sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(sealed, plaintext, null, null, nonce, key);
+  return sealed;
+}
+
+/** Opens what `chunkSeal` made; undefined where it does not authenticate. */
+export function chunkOpen(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  sealed: Uint8Array,
+): Uint8Array | undefined {
+  if (sealed.byteLength <= tagBytes) return undefined;
+  const plaintext = new Uint8Array(sealed.byteLength - tagBytes);
+  try {
+    sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(plaintext, null, sealed, null, nonce, key);
+  } catch {
+    return undefined;
+  }
+  return plaintext;
+}
+
 /** An Ed25519 key pair of a 32-byte seed (RFC 8032, section 5.1.5). */
 export function signingKeyPair(seed: Uint8Array): {
   publicKey: Uint8Array;

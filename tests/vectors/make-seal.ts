@@ -44,6 +44,7 @@ import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { idText, zeroLink } from "../../wire/ids.ts";
 import { formatRelayAddress } from "../../wire/relay-address.ts";
+import { objectVectors, snapshotVectors } from "./retention-cases.ts";
 
 /** The random bytes of these vectors: BLAKE2b-256 of a name and a counter, block after block. */
 function drawn(name: string): Random {
@@ -455,6 +456,8 @@ const vectors = {
     "blobs: three of device a, each linked to the one before, from 32 zeros; the bodies under epoch 7 of keys.",
     "windows: stored blobs as a relay hands them out, and what a reader of the group with members a and b makes of each; the number after a code is a FindingKind.",
     "control: founding by a, addition of b, removal of b; refused: chains that a device reads from the beginning, and the code that says why not.",
+    "objects: byte i of a content is 31 i + floor(i / 256), modulo 256; a long object stands there by its id and the tag of its last chunk.",
+    "snapshot: of device a in a group that a founded and b joined, confirmed by b; refused: what a device of that group makes of others.",
     "pairing: short codes, links, psks, comparison words, and one pairing whole: the frames in the order of pairing.proto.",
   ],
   labels: Object.fromEntries(
@@ -474,6 +477,8 @@ const vectors = {
   windows: windows(made),
   control: chain(),
   witness: witness(),
+  objects: await objectVectors(drawn, groupId),
+  snapshot: snapshotVectors(drawn, groupId, seeds),
   pairing: await pairing(),
 };
 

@@ -12,7 +12,7 @@ import {
   toHex,
   u64be,
 } from "../../wire/bytes.ts";
-import { blake2b256 } from "../../wire/hash.ts";
+import { blake2b256, portableBlake2b256, streamingBlake2b256 } from "../../wire/hash.ts";
 import { filled } from "./support.ts";
 
 const bytes = fc.uint8Array({ maxLength: 40 });
@@ -79,4 +79,16 @@ test("SECURITY A blob: the hash is BLAKE2b with 32 bytes, over the parts joined"
     blake2b256(filled(9, 100));
     assert.deepEqual(before, copy);
   }
+});
+
+test("hash: piece by piece it is the same hash, by either library", () => {
+  fc.assert(
+    fc.property(fc.array(fc.uint8Array({ maxLength: 3_000 }), { maxLength: 6 }), (pieces) => {
+      const whole = blake2b256(...pieces);
+      for (const hash of [streamingBlake2b256(), portableBlake2b256()]) {
+        for (const piece of pieces) hash.update(piece);
+        assert.deepEqual(hash.digest(), whole);
+      }
+    }),
+  );
 });
