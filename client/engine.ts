@@ -134,7 +134,7 @@ export class Engine {
   /** Does something on sessions without a group, until `endTask`. */
   beginTask(task: LobbyTask): void {
     this.#task = task;
-    this.#turn();
+    this.turn();
   }
 
   /** The task is over; the device goes on with what it is now. */
@@ -142,7 +142,7 @@ export class Engine {
     if (this.#task !== task) return;
     task.end();
     this.#task = undefined;
-    this.#turn();
+    this.turn();
   }
 
   /** An invite whose mailbox is kept open on every session. */
@@ -168,8 +168,8 @@ export class Engine {
     if (state.kind === "connecting" || state.kind === "online") state.connection.close();
   }
 
-  /** Leaves the connection there is, for another purpose. */
-  #turn(): void {
+  /** Leaves the connection there is: the device, or what it is to do, is another. */
+  turn(): void {
     const state = this.#state;
     if (state.kind === "closed") return;
     this.#state = { kind: "idle" };

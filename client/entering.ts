@@ -1,12 +1,13 @@
 /** How a device comes into a group: it founds one, joins one, or brings one back by its phrase. */
 import { create } from "@bufbuild/protobuf";
-import { DeviceState_Membership } from "../gen/syncrelay/state/v1/state_pb.ts";
+import { DeviceState_Membership, DeviceStateSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
 import { ChangeMembershipSchema } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { groupIdBytes, groupInviteBytes, parseId } from "../wire/ids.ts";
 import { inviteMs } from "../wire/limits.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import { writeDevice } from "./device-state.ts";
+import { encodeDevice } from "./disk.ts";
 import { FoundingTask } from "./founding.ts";
 import { Joining } from "./joining.ts";
 import type { Parts } from "./parts.ts";
@@ -151,6 +152,7 @@ export class Entering {
             membership: DeviceState_Membership.ADMITTED,
             expectedHead: admission.controlHead,
           }),
+        calledOff: () => writeDevice(core, { membership: DeviceState_Membership.UNSPECIFIED }),
         finished: (error) => {
           options.signal?.removeEventListener("abort", abort);
           engine.endTask(joining);
@@ -186,6 +188,7 @@ export class Entering {
           signal: signal === undefined ? closing : AbortSignal.any([signal, closing]),
           admitted: (admission) =>
             writeDevice(core, { membership: DeviceState_Membership.ADMITTED, ...admission }),
+          refused: () => writeDevice(core, { membership: DeviceState_Membership.UNSPECIFIED }),
         });
       } finally {
         paper.wipe();
@@ -193,6 +196,27 @@ export class Entering {
     });
     engine.retry();
     await this.#untilMember(signal);
+  }
+
+  /** The device waits no longer to be admitted: it is in no group. */
+  async giveUpAdmission(): Promise<void> {
+    this.#standing.checkOpen();
+    const { core, engine } = this.#parts;
+    const { name, relayAddress } = core.device;
+    const device = create(DeviceStateSchema, { name, relayAddress });
+    await core.disk.write(
+      (tx) => {
+        if (core.device.membership === DeviceState_Membership.MEMBER) throw inGroup();
+        if (core.device.membership !== DeviceState_Membership.ADMITTED) {
+          throw new UsageError("this device is not being admitted to a group");
+        }
+        tx.put("device", "state", encodeDevice(device));
+      },
+      () => {
+        core.device = device;
+      },
+    );
+    engine.turn();
   }
 
   /** One at a time. */
@@ -247,7 +271,9 @@ export class Entering {
         else reject(error);
       };
       const look = (): void => {
-        if (core.device.membership === DeviceState_Membership.MEMBER) end();
+        const { membership } = core.device;
+        if (membership === DeviceState_Membership.MEMBER) end();
+        else if (membership !== DeviceState_Membership.ADMITTED) end(gaveUp());
         else if (this.#standing.closed) end(new SyncError(ErrorCode.CONNECTION_LOST));
       };
       const abort = (): void => end(signal?.reason);
@@ -266,6 +292,12 @@ export class Entering {
       look();
     });
   }
+}
+
+function gaveUp(): SyncError {
+  return new SyncError(ErrorCode.NOT_A_MEMBER, {
+    hint: "this device waits no longer to be admitted",
+  });
 }
 
 function inGroup(): UsageError {

@@ -201,6 +201,10 @@ export class Group {
     });
     await core.disk.write(
       (tx) => {
+        // Given up meanwhile.
+        if (core.device.membership === DeviceState_Membership.UNSPECIFIED) {
+          throw new SyncError(ErrorCode.NOT_A_MEMBER);
+        }
         tx.deleteRange("control", 0);
         for (const [i, blob] of blobs.entries()) tx.put("control", i + 1, blob);
         tx.put("device", "state", encodeDevice(device));

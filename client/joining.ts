@@ -36,6 +36,8 @@ export interface JoiningOptions {
   readonly onComparison: ((words: readonly string[]) => void) | undefined;
   /** Keeps the admission on disk. */
   readonly admitted: (admission: PairingAdmission) => Promise<void>;
+  /** The inviting device took it back: this one is in no group. */
+  readonly calledOff: () => Promise<void>;
   /** Once: without an error the group is to be tried now. */
   readonly finished: (error: unknown) => void;
 }
@@ -56,6 +58,8 @@ export class Joining implements LobbyTask {
   #returns = 0;
   #looks = -1;
   #over = false;
+  /** What arrives is taken in order, also where taking it waits for the disk. */
+  #taking: Promise<unknown> = Promise.resolve();
 
   constructor(core: Core, options: JoiningOptions) {
     this.#core = core;
@@ -88,15 +92,33 @@ export class Joining implements LobbyTask {
     if (this.#over) return;
     if (body.case === "inviteMessage") {
       const data = this.#mailbox.take(body.value);
-      if (data !== undefined) this.#run(() => this.#step(this.#machine.receive(data)));
+      if (data !== undefined) this.#take(() => this.#step(this.#machine.receive(data)));
     } else if (
       body.case === "closeInvite" &&
       equalBytes(body.value.rendezvousId, this.#options.rendezvousId)
     ) {
-      // Added, or at least admitted: the group itself says which.
-      if (this.#admitted) this.#finish(undefined);
-      else this.#fail(closeReasons[body.value.reason] ?? "the inviting device ended it");
+      const { reason } = body.value;
+      this.#take(() => this.#closed(reason));
     }
+  }
+
+  async #closed(reason: InviteCloseReason): Promise<void> {
+    const calledOff = reason === InviteCloseReason.CANCELLED || reason === InviteCloseReason.BURNT;
+    if (this.#admitted && !calledOff) {
+      // Added, or at least admitted: the group itself says which.
+      this.#finish(undefined);
+      return;
+    }
+    if (this.#admitted) await this.#options.calledOff();
+    this.#fail(closeReasons[reason] ?? "the inviting device ended it");
+  }
+
+  #take(task: () => Promise<void>): void {
+    this.#run(() => {
+      const taken = this.#taking.then(() => (this.#over ? undefined : task()));
+      this.#taking = taken.catch(() => undefined);
+      return taken;
+    });
   }
 
   end(): void {
@@ -112,6 +134,11 @@ export class Joining implements LobbyTask {
 
   /** Called off by the app. */
   abort(reason: unknown): void {
+    // Behind an admission that is on its way to the disk: it is kept, or it never was.
+    this.#take(async () => this.#abort(reason));
+  }
+
+  #abort(reason: unknown): void {
     const session = this.#session;
     if (session?.open !== true || this.#admitted) {
       this.#finish(reason);

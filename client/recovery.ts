@@ -35,17 +35,37 @@ export interface RecoveringOptions {
     /** A control head that the chain must contain. */
     readonly expectedHead: Uint8Array;
   }) => Promise<void>;
+  /** It was not: this device is in no group. */
+  readonly refused: () => Promise<void>;
+}
+
+/** What the tries know of one another. */
+interface Tried {
+  /** The relay may have the addition although it was not heard to say so. */
+  unsure: boolean;
+  kept: boolean;
 }
 
 /** Resolves when the relay has the addition of this device on disk. */
 export async function recoverByPhrase(core: Core, options: RecoveringOptions): Promise<void> {
+  const tried: Tried = { unsure: false, kept: false };
+  try {
+    await keepTrying(core, options, tried);
+  } catch (error) {
+    // Nobody has added this device: it does not wait for it either.
+    if (tried.kept && !tried.unsure) await options.refused();
+    throw error;
+  }
+}
+
+async function keepTrying(core: Core, options: RecoveringOptions, tried: Tried): Promise<void> {
   const backoff = new Backoff();
   let reached = false;
   for (let tries = 1; ; tries++) {
     try {
       const groupId = await findGroup(core, options);
       reached = true;
-      await addThisDevice(core, options, groupId);
+      await addThisDevice(core, options, groupId, tried);
       return;
     } catch (error) {
       options.signal.throwIfAborted();
@@ -88,6 +108,7 @@ async function addThisDevice(
   core: Core,
   options: RecoveringOptions,
   groupId: Uint8Array,
+  tried: Tried,
 ): Promise<void> {
   const { paper } = options;
   const { connection } = await openSession(core, options, groupId);
@@ -95,7 +116,10 @@ async function addThisDevice(
   try {
     chain = readChainByPhrase(await pullControl(connection), paper, groupId);
     await options.admitted({ groupId, expectedHead: chain.version.head });
+    tried.kept = true;
     for (let conflicts = 0; !isThere(core, chain); conflicts++) {
+      // What an earlier try sent has not arrived.
+      tried.unsure = true;
       const change = addDevice(chain, deviceMessage(core.keys, core.device.name), {
         keys: paper.keys,
         random: core.host.random,
@@ -105,6 +129,8 @@ async function addThisDevice(
         await connection.request({ case: "changeMembership", value: change });
         return;
       } catch (error) {
+        // A refusal is certain; an answer that never came is not.
+        if (connection.open) tried.unsure = false;
         if (!(error instanceof SyncError) || error.code !== ErrorCode.MEMBERSHIP_CONFLICT) {
           throw error;
         }

@@ -146,6 +146,15 @@ export class SyncClient {
     await this.#entering.recover(words, options);
   }
 
+  /**
+   * Waits no longer to be admitted: the device is in no group, and may join one. Where the inviting
+   * device adds it all the same, it stands in that group's list until somebody removes it, and is a
+   * member once it is invited there again.
+   */
+  async giveUpAdmission(): Promise<void> {
+    await this.#entering.giveUpAdmission();
+  }
+
   // --- the group and its devices ----------------------------------------------------------------
 
   /** Opens an invite. `confirm` is asked once the joiner is known; nothing is admitted without its yes. */
