@@ -35,3 +35,10 @@ export type {
   SyncEvents,
 } from "./types.ts";
 export { UsageError } from "./usage-error.ts";
+export type {
+  MissingBodies,
+  VerificationProblem,
+  VerificationProgress,
+  VerificationReport,
+  VerifiedSender,
+} from "./verification.ts";

@@ -37,6 +37,11 @@ import type {
   SyncEvents,
 } from "./types.ts";
 import { UsageError } from "./usage-error.ts";
+import {
+  type VerificationProgress,
+  type VerificationReport,
+  verifyRetained,
+} from "./verification.ts";
 
 /** How a client is opened. */
 export interface SyncClientOptions {
@@ -323,6 +328,21 @@ export class SyncClient {
     } finally {
       signal?.removeEventListener("abort", wake);
     }
+  }
+
+  /**
+   * Walks everything the relay still holds, from the founding and the first header there is, and
+   * checks it anew; also against what this device verified before. Moves nothing and heals nothing:
+   * what is wrong is told in the report. Rejects with CONNECTION_LOST where the session ends.
+   */
+  async verify(
+    options: {
+      readonly onProgress?: (progress: VerificationProgress) => void;
+      readonly signal?: AbortSignal;
+    } = {},
+  ): Promise<VerificationReport> {
+    await this.caughtUp(options);
+    return await verifyRetained(this.#core, this.#parts.reader, options);
   }
 
   // --- how it stands ----------------------------------------------------------------------------

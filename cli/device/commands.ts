@@ -10,6 +10,7 @@ import { type PullCommandOptions, pull, type WatchCommandOptions, watch } from "
 import { type PushCommandOptions, push, remove } from "./push.ts";
 import { createRecovery, revokeRecovery, useRecovery, verifyRecovery } from "./recovery.ts";
 import { devices, status } from "./report.ts";
+import { verify } from "./verify.ts";
 
 /** What every command takes. */
 interface Common {
@@ -159,6 +160,10 @@ export function deviceProgram(context: Context): Command {
     .argument("<name>", "what the other devices call this one from now on")
     .action((name: string, options: Common) => renameDevice(context, name, withState(options)));
 
+  command("verify", "check anew everything that the relay still holds", verifyHelp).action(
+    (options: Common) => verify(context, withState(options)),
+  );
+
   const recovery = program
     .command("recovery")
     .description("a phrase on paper that brings the group back when every device is lost")
@@ -306,6 +311,14 @@ the secret is 90 days old, and whenever a device is removed. Locks nobody out wh
 const renameHelp = `
 Example:
   sync-cli rename 'old laptop'`;
+
+const verifyHelp = `
+Example:
+  sync-cli verify
+
+Walks the group's membership from its founding and every entry's header, signature and content, and
+holds them against what this device verified when it read them. Moves nothing. Exit code 7 where
+anything is not as its senders wrote it.`;
 
 const recoveryHelp = `
 Examples:

@@ -67,6 +67,20 @@ describe("the group from the command line", () => {
     assert.match(stderr, /no device of the group has that name\nhint: .*sync-cli devices/);
   });
 
+  test("verify: everything the relay holds is as its senders wrote it", async () => {
+    writeFileSync(join(root, "note.txt"), "a note");
+    await well("laptop", "push", join(root, "note.txt"));
+    const [verified] = await events("phone", "verify");
+    const { ok, headers, bodies, problems } = verified as Record<string, unknown>;
+    assert.deepEqual(
+      { ok, headers, bodies, problems },
+      { ok: true, headers: 1, bodies: 1, problems: [] },
+    );
+    const { stdout } = await well("phone", "verify");
+    assert.match(stdout, /laptop: 1 entry, numbers 1 to 1\n/);
+    assert.match(stdout, /verdict +everything is as its senders wrote it\n$/);
+  });
+
   test("rename and rotate", async () => {
     assert.deepEqual(await events("laptop", "rotate"), [{ event: "rotated", epoch: 2 }]);
     const { stdout } = await well("laptop", "rename", "old laptop");
