@@ -4,7 +4,11 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { StoredBlob } from "../../sync/v1/log_pb.ts";
+import type { SenderLink } from "./entry_pb.ts";
+import { file_syncrelay_sealed_v1_entry } from "./entry_pb.ts";
+import type { MembershipVersion } from "../../sync/v1/error_pb.ts";
+import { file_syncrelay_sync_v1_error } from "../../sync/v1/error_pb.ts";
+import type { SealedWitness, StoredBlob } from "../../sync/v1/log_pb.ts";
 import { file_syncrelay_sync_v1_log } from "../../sync/v1/log_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,11 +16,12 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/sealed/v1/bundle.proto.
  */
 export const file_syncrelay_sealed_v1_bundle: GenFile = /*@__PURE__*/
-  fileDesc("CiBzeW5jcmVsYXkvc2VhbGVkL3YxL2J1bmRsZS5wcm90bxITc3luY3JlbGF5LnNlYWxlZC52MSJpCg5FdmlkZW5jZUJ1bmRsZRIQCghncm91cF9pZBgBIAEoDBIuCghmaW5kaW5ncxgCIAMoCzIcLnN5bmNyZWxheS5zZWFsZWQudjEuRmluZGluZxIVCg1jb250cm9sX2Jsb2JzGAMgAygMIsABCgdGaW5kaW5nEi4KBGtpbmQYASABKA4yIC5zeW5jcmVsYXkuc2VhbGVkLnYxLkZpbmRpbmdLaW5kEhEKCWRldmljZV9pZBgCIAEoDBIvCghyZWNlaXZlZBgDIAMoCzIdLnN5bmNyZWxheS5zeW5jLnYxLlN0b3JlZEJsb2ISLwoIdmVyaWZpZWQYBCADKAsyHS5zeW5jcmVsYXkuc3luYy52MS5TdG9yZWRCbG9iEhAKCGZvdW5kX21zGAUgASgEKqMCCgtGaW5kaW5nS2luZBIcChhGSU5ESU5HX0tJTkRfVU5TUEVDSUZJRUQQABIYChRGSU5ESU5HX0tJTkRfQUxURVJFRBABEhkKFUZJTkRJTkdfS0lORF9SRVBMQVlFRBACEhoKFkZJTkRJTkdfS0lORF9SRU9SREVSRUQQAxIYChRGSU5ESU5HX0tJTkRfRFJPUFBFRBAEEhkKFUZJTkRJTkdfS0lORF9XSVRISEVMRBAFEhwKGEZJTkRJTkdfS0lORF9ST0xMRURfQkFDSxAGEhcKE0ZJTkRJTkdfS0lORF9GT1JLRUQQBxIeChpGSU5ESU5HX0tJTkRfREVWSUNFX0ZPUktFRBAIEhkKFUZJTkRJTkdfS0lORF9TVFJBTkdFUhAJYgZwcm90bzM", [file_syncrelay_sync_v1_log]);
+  fileDesc("CiBzeW5jcmVsYXkvc2VhbGVkL3YxL2J1bmRsZS5wcm90bxITc3luY3JlbGF5LnNlYWxlZC52MSLZAQoORXZpZGVuY2VCdW5kbGUSEAoIZ3JvdXBfaWQYASABKAwSLgoIZmluZGluZ3MYAiADKAsyHC5zeW5jcmVsYXkuc2VhbGVkLnYxLkZpbmRpbmcSFQoNY29udHJvbF9ibG9icxgDIAMoDBI4CgptZW1iZXJzaGlwGAQgASgLMiQuc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyc2hpcFZlcnNpb24SNAoHZGV2aWNlcxgFIAMoCzIjLnN5bmNyZWxheS5zZWFsZWQudjEuRXZpZGVuY2VEZXZpY2UiagoORXZpZGVuY2VEZXZpY2USEQoJZGV2aWNlX2lkGAEgASgMEhMKC3NpZ25pbmdfa2V5GAIgASgMEjAKB2Nsb3NpbmcYAyABKAsyHy5zeW5jcmVsYXkuc2VhbGVkLnYxLlNlbmRlckxpbmsiswMKB0ZpbmRpbmcSLgoEa2luZBgBIAEoDjIgLnN5bmNyZWxheS5zZWFsZWQudjEuRmluZGluZ0tpbmQSEQoJZGV2aWNlX2lkGAIgASgMEi8KCHJlY2VpdmVkGAMgAygLMh0uc3luY3JlbGF5LnN5bmMudjEuU3RvcmVkQmxvYhIvCgh2ZXJpZmllZBgEIAMoCzIdLnN5bmNyZWxheS5zeW5jLnYxLlN0b3JlZEJsb2ISEAoIZm91bmRfbXMYBSABKAQSCwoDc2VxGAYgASgEEg4KBmN1cnNvchgHIAEoBBIOCgZsb2dfaWQYCCABKAwSNwoOdmVyaWZpZWRfcGxhY2UYCSABKAsyHy5zeW5jcmVsYXkuc2VhbGVkLnYxLlNlbmRlckxpbmsSMgoGY2xhaW1zGAogAygLMiIuc3luY3JlbGF5LnNlYWxlZC52MS5FdmlkZW5jZUNsYWltEhUKDWNvbnRyb2xfYmxvYnMYCyADKAwSQAoSY2xhaW1lZF9tZW1iZXJzaGlwGAwgASgLMiQuc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyc2hpcFZlcnNpb24ilgEKDUV2aWRlbmNlQ2xhaW0SEgoKd2l0bmVzc19pZBgBIAEoDBIuCgVwbGFjZRgCIAEoCzIfLnN5bmNyZWxheS5zZWFsZWQudjEuU2VuZGVyTGluaxIwCgZzZWFsZWQYAyABKAsyIC5zeW5jcmVsYXkuc3luYy52MS5TZWFsZWRXaXRuZXNzEg8KB3dpdG5lc3MYBCABKAwqtQMKC0ZpbmRpbmdLaW5kEhwKGEZJTkRJTkdfS0lORF9VTlNQRUNJRklFRBAAEhgKFEZJTkRJTkdfS0lORF9BTFRFUkVEEAESGQoVRklORElOR19LSU5EX1JFUExBWUVEEAISGgoWRklORElOR19LSU5EX1JFT1JERVJFRBADEhgKFEZJTkRJTkdfS0lORF9EUk9QUEVEEAQSGQoVRklORElOR19LSU5EX1dJVEhIRUxEEAUSHAoYRklORElOR19LSU5EX1JPTExFRF9CQUNLEAYSFwoTRklORElOR19LSU5EX0ZPUktFRBAHEh4KGkZJTkRJTkdfS0lORF9ERVZJQ0VfRk9SS0VEEAgSGQoVRklORElOR19LSU5EX1NUUkFOR0VSEAkSIQodRklORElOR19LSU5EX1dJVE5FU1NfQ09ORkxJQ1QQChIjCh9GSU5ESU5HX0tJTkRfTUVNQkVSU0hJUF9BTFRFUkVEEAsSIgoeRklORElOR19LSU5EX01FTUJFUlNISVBfRk9SS0VEEAwSJAogRklORElOR19LSU5EX01FTUJFUlNISVBfV0lUSEhFTEQQDWIGcHJvdG8z", [file_syncrelay_sealed_v1_entry, file_syncrelay_sync_v1_error, file_syncrelay_sync_v1_log]);
 
 /**
  * What a device exports when it found history altered: everything somebody else
- * needs to check the finding, and no key.
+ * needs to check the finding with the public keys of the group, and nothing
+ * that is secret: no key, no plaintext, no name of a device.
  *
  * @generated from message syncrelay.sealed.v1.EvidenceBundle
  */
@@ -36,11 +41,26 @@ export type EvidenceBundle = Message<"syncrelay.sealed.v1.EvidenceBundle"> & {
   findings: Finding[];
 
   /**
-   * The control chain, for the keys of senders: `ControlBlob`s, encoded.
+   * `ControlBlob`s, encoded, for keys of senders that `devices` does not list.
+   * Their statements are sealed: only members read them.
    *
    * @generated from field: repeated bytes control_blobs = 3;
    */
   controlBlobs: Uint8Array[];
+
+  /**
+   * The membership that the exporting device had verified.
+   *
+   * @generated from field: syncrelay.sync.v1.MembershipVersion membership = 4;
+   */
+  membership?: MembershipVersion | undefined;
+
+  /**
+   * The devices that the findings name, as that membership has them.
+   *
+   * @generated from field: repeated syncrelay.sealed.v1.EvidenceDevice devices = 5;
+   */
+  devices: EvidenceDevice[];
 };
 
 /**
@@ -49,6 +69,41 @@ export type EvidenceBundle = Message<"syncrelay.sealed.v1.EvidenceBundle"> & {
  */
 export const EvidenceBundleSchema: GenMessage<EvidenceBundle> = /*@__PURE__*/
   messageDesc(file_syncrelay_sealed_v1_bundle, 0);
+
+/**
+ * A device that evidence names: what its signatures are checked with.
+ *
+ * @generated from message syncrelay.sealed.v1.EvidenceDevice
+ */
+export type EvidenceDevice = Message<"syncrelay.sealed.v1.EvidenceDevice"> & {
+  /**
+   * The device, 32 bytes.
+   *
+   * @generated from field: bytes device_id = 1;
+   */
+  deviceId: Uint8Array;
+
+  /**
+   * Its Ed25519 public key, 32 bytes.
+   *
+   * @generated from field: bytes signing_key = 2;
+   */
+  signingKey: Uint8Array;
+
+  /**
+   * Where it was removed: the last place of its chain that counts.
+   *
+   * @generated from field: syncrelay.sealed.v1.SenderLink closing = 3;
+   */
+  closing?: SenderLink | undefined;
+};
+
+/**
+ * Describes the message syncrelay.sealed.v1.EvidenceDevice.
+ * Use `create(EvidenceDeviceSchema)` to create a new message.
+ */
+export const EvidenceDeviceSchema: GenMessage<EvidenceDevice> = /*@__PURE__*/
+  messageDesc(file_syncrelay_sealed_v1_bundle, 1);
 
 /**
  * One finding of altered history.
@@ -64,14 +119,16 @@ export type Finding = Message<"syncrelay.sealed.v1.Finding"> & {
   kind: FindingKind;
 
   /**
-   * The sender whose history it is, 32 bytes.
+   * The sender whose history it is, 32 bytes; empty where it is the group's or
+   * the log's.
    *
    * @generated from field: bytes device_id = 2;
    */
   deviceId: Uint8Array;
 
   /**
-   * What the relay sent, as it sent it.
+   * What the relay sent, as it sent it. Bodies are sealed; one that took too
+   * much space is left out.
    *
    * @generated from field: repeated syncrelay.sync.v1.StoredBlob received = 3;
    */
@@ -91,6 +148,56 @@ export type Finding = Message<"syncrelay.sealed.v1.Finding"> & {
    * @generated from field: uint64 found_ms = 5;
    */
   foundMs: bigint;
+
+  /**
+   * The seq it is about, or the counter of a control blob; 0: none.
+   *
+   * @generated from field: uint64 seq = 6;
+   */
+  seq: bigint;
+
+  /**
+   * The cursor it is about; 0: none.
+   *
+   * @generated from field: uint64 cursor = 7;
+   */
+  cursor: bigint;
+
+  /**
+   * The log that the cursor belongs to, 16 bytes.
+   *
+   * @generated from field: bytes log_id = 8;
+   */
+  logId: Uint8Array;
+
+  /**
+   * What this device had verified for the sender, where that contradicts: its
+   * place in the chain.
+   *
+   * @generated from field: syncrelay.sealed.v1.SenderLink verified_place = 9;
+   */
+  verifiedPlace?: SenderLink | undefined;
+
+  /**
+   * What other devices say they had verified, where that contradicts.
+   *
+   * @generated from field: repeated syncrelay.sealed.v1.EvidenceClaim claims = 10;
+   */
+  claims: EvidenceClaim[];
+
+  /**
+   * `ControlBlob`s, encoded, where the finding is about the membership.
+   *
+   * @generated from field: repeated bytes control_blobs = 11;
+   */
+  controlBlobs: Uint8Array[];
+
+  /**
+   * A membership that was shown or claimed, where that contradicts.
+   *
+   * @generated from field: syncrelay.sync.v1.MembershipVersion claimed_membership = 12;
+   */
+  claimedMembership?: MembershipVersion | undefined;
 };
 
 /**
@@ -98,10 +205,54 @@ export type Finding = Message<"syncrelay.sealed.v1.Finding"> & {
  * Use `create(FindingSchema)` to create a new message.
  */
 export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
-  messageDesc(file_syncrelay_sealed_v1_bundle, 1);
+  messageDesc(file_syncrelay_sealed_v1_bundle, 2);
 
 /**
- * What can be wrong with a history.
+ * What a device says it had verified of another one's chain.
+ *
+ * @generated from message syncrelay.sealed.v1.EvidenceClaim
+ */
+export type EvidenceClaim = Message<"syncrelay.sealed.v1.EvidenceClaim"> & {
+  /**
+   * The device that says it, 32 bytes.
+   *
+   * @generated from field: bytes witness_id = 1;
+   */
+  witnessId: Uint8Array;
+
+  /**
+   * The place it names.
+   *
+   * @generated from field: syncrelay.sealed.v1.SenderLink place = 2;
+   */
+  place?: SenderLink | undefined;
+
+  /**
+   * The witness that says so; absent where it stands in an entry, which is then
+   * among `Finding.received`: only members can open that.
+   *
+   * @generated from field: syncrelay.sync.v1.SealedWitness sealed = 3;
+   */
+  sealed?: SealedWitness | undefined;
+
+  /**
+   * `Witness`, encoded, as it stood in `sealed`: its signature is over the hash
+   * of these bytes.
+   *
+   * @generated from field: bytes witness = 4;
+   */
+  witness: Uint8Array;
+};
+
+/**
+ * Describes the message syncrelay.sealed.v1.EvidenceClaim.
+ * Use `create(EvidenceClaimSchema)` to create a new message.
+ */
+export const EvidenceClaimSchema: GenMessage<EvidenceClaim> = /*@__PURE__*/
+  messageDesc(file_syncrelay_sealed_v1_bundle, 3);
+
+/**
+ * What can be wrong with a history. Closed: a device names nothing else.
  *
  * @generated from enum syncrelay.sealed.v1.FindingKind
  */
@@ -135,7 +286,7 @@ export enum FindingKind {
   REORDERED = 3,
 
   /**
-   * A seq between two others never came.
+   * A blob is left out, whose place later ones, or other devices, prove.
    *
    * @generated from enum value: FINDING_KIND_DROPPED = 4;
    */
@@ -156,7 +307,7 @@ export enum FindingKind {
   ROLLED_BACK = 6,
 
   /**
-   * Two devices were shown different blobs for one place.
+   * Two devices were shown different histories.
    *
    * @generated from enum value: FINDING_KIND_FORKED = 7;
    */
@@ -175,6 +326,36 @@ export enum FindingKind {
    * @generated from enum value: FINDING_KIND_STRANGER = 9;
    */
   STRANGER = 9,
+
+  /**
+   * One device signed two witnesses under one counter.
+   *
+   * @generated from enum value: FINDING_KIND_WITNESS_CONFLICT = 10;
+   */
+  WITNESS_CONFLICT = 10,
+
+  /**
+   * A membership change does not hold.
+   *
+   * @generated from enum value: FINDING_KIND_MEMBERSHIP_ALTERED = 11;
+   */
+  MEMBERSHIP_ALTERED = 11,
+
+  /**
+   * The membership history is not the one that was verified here, or by another
+   * device.
+   *
+   * @generated from enum value: FINDING_KIND_MEMBERSHIP_FORKED = 12;
+   */
+  MEMBERSHIP_FORKED = 12,
+
+  /**
+   * Another device has verified a membership change that the relay does not
+   * show.
+   *
+   * @generated from enum value: FINDING_KIND_MEMBERSHIP_WITHHELD = 13;
+   */
+  MEMBERSHIP_WITHHELD = 13,
 }
 
 /**
