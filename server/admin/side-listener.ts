@@ -11,10 +11,12 @@ import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@conne
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health as GrpcHealth } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { BackupService } from "../../gen/syncrelay/admin/v1/backup_pb.ts";
 import { DeviceService } from "../../gen/syncrelay/admin/v1/device_pb.ts";
 import { GroupService } from "../../gen/syncrelay/admin/v1/group_pb.ts";
 import { type Health, HealthService } from "../../gen/syncrelay/admin/v1/health_pb.ts";
 import { InviteService } from "../../gen/syncrelay/admin/v1/invite_pb.ts";
+import { MaintenanceService } from "../../gen/syncrelay/admin/v1/maintenance_pb.ts";
 import { MetricsService } from "../../gen/syncrelay/admin/v1/metrics_pb.ts";
 import { toHex } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
@@ -25,11 +27,13 @@ import { ProcessWatch } from "../observe/process-figures.ts";
 import { prometheusContentType, prometheusText } from "../observe/prometheus.ts";
 import { parseListen } from "../options.ts";
 import type { Relay } from "../relay.ts";
+import { backupService } from "./backup.ts";
 import { deviceService } from "./devices.ts";
 import { connectErrorOf } from "./errors.ts";
 import { groupService } from "./groups.ts";
 import { Guard, needsOf, type Verdict } from "./guard.ts";
 import { inviteService } from "./invites.ts";
+import { maintenanceService } from "./maintenance.ts";
 import { reflectionService } from "./reflection.ts";
 import { grpcHealthService, healthService, metricsService, type StatusSources } from "./status.ts";
 import type { Tokens } from "./tokens.ts";
@@ -61,6 +65,8 @@ const services: readonly DescService[] = [
   InviteService,
   GroupService,
   DeviceService,
+  BackupService,
+  MaintenanceService,
   GrpcHealth,
   ServerReflection,
 ];
@@ -177,6 +183,8 @@ export class SideListener {
     router.service(InviteService, inviteService(relay));
     router.service(GroupService, groupService(relay));
     router.service(DeviceService, deviceService(relay));
+    router.service(BackupService, backupService(relay));
+    router.service(MaintenanceService, maintenanceService(relay));
     const served = new Set(services.map((service) => service.typeName));
     router.service(GrpcHealth, grpcHealthService(sources, served));
     router.service(ServerReflection, reflectionService(services, sources.watchers));
@@ -201,13 +209,32 @@ export class SideListener {
       throw connectErrorOf(new SyncError(ErrorCode.DRAINING));
     }
     try {
-      return await next(request);
+      const response = await next(request);
+      if (!response.stream) return response;
+      return { ...response, message: this.#translateItems(response.message) };
     } catch (error) {
-      if (error instanceof ConnectError) throw error;
-      if (error instanceof SyncError) throw connectErrorOf(error);
-      throw new ConnectError(`internal error ${this.#defect(error)}`, Code.Internal);
+      throw this.#told(error);
     }
   };
+
+  /** A stream may fail long after its call was answered. */
+  async *#translateItems<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
+    try {
+      yield* items;
+    } catch (error) {
+      throw this.#told(error);
+    }
+  }
+
+  #told(error: unknown): ConnectError {
+    if (error instanceof ConnectError) return error;
+    if (error instanceof SyncError) return connectErrorOf(error);
+    // A caller that went away, or the relay that shuts down, ends what it waits for.
+    if (error instanceof Error && error.name === "AbortError") {
+      return new ConnectError("ended", Code.Canceled);
+    }
+    return new ConnectError(`internal error ${this.#defect(error)}`, Code.Internal);
+  }
 
   /** Logs a defect; returns the id to find it by. */
   #defect(error: unknown): string {

@@ -37,10 +37,12 @@ test("reflection lists every service, and each one's file comes with all that it
   assert.deepEqual(names.toSorted(), [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
+    "syncrelay.admin.v1.BackupService",
     "syncrelay.admin.v1.DeviceService",
     "syncrelay.admin.v1.GroupService",
     "syncrelay.admin.v1.HealthService",
     "syncrelay.admin.v1.InviteService",
+    "syncrelay.admin.v1.MaintenanceService",
     "syncrelay.admin.v1.MetricsService",
   ]);
   for (const name of names) {
