@@ -67,6 +67,13 @@ export class Additions {
     this.#retry.cancel();
   }
 
+  /** Nobody needs to wait any longer. What is kept stays on disk. */
+  giveUp(error: SyncError): void {
+    this.end();
+    for (const done of this.#waiters.values()) done(error);
+    this.#waiters.clear();
+  }
+
   /** A person said yes: kept before the joiner hears of it. */
   async keep(device: Device): Promise<void> {
     await this.#write(device, false);

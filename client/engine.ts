@@ -456,15 +456,22 @@ export class Engine {
   /** Removed by the group, or refused by the operator: the one is kept, the other only shown. */
   #revoked(error: SyncError): void {
     if (isByOperator(error)) return;
-    const { group, changes } = this.#parts;
-    group.removedHere().then(
-      () => changes.giveUp(error),
+    this.#parts.group.removedHere().then(
+      () => this.giveUp(error),
       (failure: unknown) => {
         if (!(failure instanceof StateStoreError)) throw failure;
         // Not written: the next session is told again.
         if (failure.problem !== "closed") this.#core.failed(failure);
       },
     );
+  }
+
+  /** Nobody needs to wait any longer for what this device was to change in its group. */
+  giveUp(error: SyncError): void {
+    this.#parts.changes.giveUp(error);
+    // The invites first: an addition that is kept is not forgotten with the invite it came by.
+    for (const invite of this.#invites) invite.giveUp(error);
+    this.#parts.additions.giveUp(error);
   }
 
   #endParts(): void {

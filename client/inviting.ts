@@ -146,6 +146,11 @@ export class Inviting {
     this.#mailbox.end();
   }
 
+  /** This device lets nobody in any more: it is closed, or no member. */
+  giveUp(error: SyncError): void {
+    this.#run(() => this.#finish(undefined, error.hint ?? "it ended", error));
+  }
+
   /** A message through the mailbox, or its end. */
   told(body: ReceivedBody): void {
     if (this.#over) return;

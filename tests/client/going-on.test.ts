@@ -191,6 +191,34 @@ describe("an invite", () => {
     assert.equal(relay.group.control.length, 1);
   });
 
+  for (const when of ["before the joiner came", "while its addition is submitted"]) {
+    test(`SECURITY Membership: the inviting device is removed ${when}: whoever waits is told`, async () => {
+      const { relay, world, a, joiner } = await inviting();
+      const b = await member(a);
+      const tries = refusing(relay, "changeMembership", []);
+      const invite = await world.result(b.client.invite({ confirm: () => true }));
+      if (when.startsWith("while")) {
+        relay.meddler.request = (session, { body }) => {
+          if (session.device !== b.client.deviceId || body.case !== "changeMembership")
+            return undefined;
+          tries.push(world.clockMs);
+          return new SyncError(ErrorCode.STORE_UNAVAILABLE);
+        };
+        joiner.client.join(invite.link).catch(() => undefined);
+        await world.until(() => tries.length > 0);
+      }
+      await world.result(a.client.remove([b.client.deviceId]));
+      await assert.rejects(world.result(invite.done, 10_000), byCode(ErrorCode.DEVICE_REVOKED));
+    });
+  }
+
+  test("an invite that is open ends with the client", async () => {
+    const { world, a } = await inviting();
+    const invite = await world.result(a.client.invite({ confirm: () => true }));
+    await world.result(a.client.close());
+    await assert.rejects(world.result(invite.done, 0), byCode(ErrorCode.CONNECTION_LOST));
+  });
+
   test("SECURITY Pairing: calling it off is too late once the joiner holds its admission", async () => {
     const { relay, world, a, joiner } = await inviting();
     const atMs = refusing(relay, "changeMembership", times(2, ErrorCode.STORE_UNAVAILABLE));
