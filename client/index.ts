@@ -3,6 +3,14 @@
 export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
 export { MemoryDisk, MemoryStore, type MemoryStoreHooks } from "./memory-store.ts";
+export type { BlobLike, ObjectContent, ObjectSource } from "./object-source.ts";
+export type { ObjectProgress } from "./object-transfer.ts";
+export {
+  describeReference,
+  type GetObjectOptions,
+  type PutObjectOptions,
+  type StoredObject,
+} from "./objects.ts";
 export { PhraseError, type PhraseState } from "./seal/recovery.ts";
 export {
   type KeyOf,

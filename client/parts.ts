@@ -6,6 +6,7 @@ import { Engine } from "./engine.ts";
 import { Group } from "./group.ts";
 import { Inbox } from "./inbox.ts";
 import { MembershipChanges } from "./membership-changes.ts";
+import { Objects } from "./objects.ts";
 import { Outbox } from "./outbox.ts";
 import { Reader } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
@@ -29,12 +30,14 @@ export class Parts {
   readonly reader: Reader;
   readonly outbox: Outbox;
   readonly acknowledger: Acknowledger;
+  readonly objects: Objects;
   readonly engine: Engine;
 
   constructor(core: Core, entriesBuffered: number, hooks: PartsHooks) {
     this.core = core;
     this.refusals = new Refusals(core);
     this.inbox = new Inbox(core, entriesBuffered);
+    this.objects = new Objects(core, this.inbox);
     this.group = new Group(core, {
       changed: () => {
         this.changes.changed();

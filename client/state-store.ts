@@ -15,6 +15,8 @@
  * | `inbox` | position of its first entry | `InboxPage` |
  * | `refused` | cursor | `RefusedBlob` |
  * | `additions` | device id as text | `PendingAddition` |
+ * | `objects` | `"upload/"` and the app's name for it | `UploadState` |
+ * | `objects` | `"part/"` and an object id as text | nothing: a part of a snapshot that is being made |
  *
  * Messages are those of `proto/syncrelay/state/v1/state.proto`. One suite,
  * `tests/client/state-store.test.ts`, holds every implementation to this contract.
@@ -22,7 +24,7 @@
 
 /** The tables. Keys of one table are all numbers or all strings. */
 export const numberTables = ["own", "control", "inbox", "refused"] as const;
-export const textTables = ["device", "log", "chain", "additions"] as const;
+export const textTables = ["device", "log", "chain", "additions", "objects"] as const;
 export type NumberTable = (typeof numberTables)[number];
 export type TextTable = (typeof textTables)[number];
 export type TableName = NumberTable | TextTable;

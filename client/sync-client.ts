@@ -14,6 +14,8 @@ import { Events } from "./events.ts";
 import { readHistory } from "./history-reader.ts";
 import type { Host } from "./host.ts";
 import { Inviting } from "./inviting.ts";
+import type { ObjectContent } from "./object-source.ts";
+import type { GetObjectOptions, PutObjectOptions, StoredObject } from "./objects.ts";
 import { Overview } from "./overview.ts";
 import { Parts } from "./parts.ts";
 import { createPhrase, revokePhrases, verifyPhrase } from "./phrases.ts";
@@ -345,6 +347,35 @@ export class SyncClient {
     return await verifyRetained(this.#core, this.#parts.reader, options);
   }
 
+  // --- objects ----------------------------------------------------------------------------------
+
+  /**
+   * Puts content that is too large for an entry beside the log, for an entry to refer to. Resolves
+   * when all of it is on the relay's disk. The content is read twice, and again after a cut, with flat
+   * memory whatever its size. Rejects with QUOTA_EXCEEDED or TOO_LARGE where the relay takes no more;
+   * an upload with a name goes on from there once it is put again.
+   */
+  async putObject(content: ObjectContent, options: PutObjectOptions = {}): Promise<StoredObject> {
+    this.#standing.checkMember();
+    return await this.#standing.unlessRemoved(this.#parts.objects.put(content, options));
+  }
+
+  /**
+   * Gets an object, or a range of it, by the reference that an entry carried. Every piece that is
+   * handed out was authenticated; read whole, the object as a whole too. Throws OPEN_FAILED where the
+   * relay hands out anything else, or no longer has it.
+   */
+  getObject(reference: Uint8Array, options: GetObjectOptions = {}): AsyncIterable<Uint8Array> {
+    this.#standing.checkMember();
+    return this.#parts.objects.get(reference, options);
+  }
+
+  /** Lets an object go that no entry refers to any more. Takes a reference, or an object's id. */
+  async dropObject(object: Uint8Array | string): Promise<void> {
+    this.#standing.checkMember();
+    await this.#standing.unlessRemoved(this.#parts.objects.drop(object));
+  }
+
   // --- how it stands ----------------------------------------------------------------------------
 
   status(): Status {
@@ -369,10 +400,10 @@ export class SyncClient {
   /** Writes what is pending, disconnects and lets the store go. */
   async close(): Promise<void> {
     if (this.#standing.closed) return;
-    const { engine, changes, inbox, outbox } = this.#parts;
+    const { engine, inbox, outbox } = this.#parts;
     engine.close();
     this.#standing.close();
-    changes.giveUp(
+    engine.giveUp(
       new SyncError(ErrorCode.CONNECTION_LOST, {
         hint: "the client was closed; what was asked for is done when it is opened again",
       }),

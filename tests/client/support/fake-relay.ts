@@ -50,6 +50,7 @@ import { envelopeBytesMax, inviteMs, recordBytesMax } from "../../../wire/limits
 import { prologue } from "../../../wire/protocol.ts";
 import { openRecord, sealRecord } from "../../../wire/records.ts";
 import { formatRelayAddress, parseRelayAddress } from "../../../wire/relay-address.ts";
+import { FakeRetention } from "./fake-retention.ts";
 import type { ServerHandlers, ServerSocket, World } from "./world.ts";
 
 export interface FakeBlob extends StoredBlobParts {
@@ -68,6 +69,7 @@ export interface FakeGroup {
   senders: Map<string, { seq: number; link: Uint8Array }>;
   witnesses: Map<string, SealedWitness>;
   applied: Map<string, number>;
+  retention: FakeRetention;
 }
 
 interface Mailbox {
@@ -198,6 +200,7 @@ function copyGroup(group: FakeGroup): FakeGroup {
     senders: new Map(group.senders),
     witnesses: new Map(group.witnesses),
     applied: new Map(group.applied),
+    retention: group.retention.copy(),
   };
 }
 
@@ -342,6 +345,8 @@ export class FakeSession implements ServerHandlers {
             logId: group.logId,
             logChanged: changed,
             head: BigInt(group.blobs.length),
+            floor: BigInt(group.retention.floor),
+            urgency: group.retention.urgency,
             membership: versionOf(group),
             epoch: BigInt(group.epoch),
             own: { seq: BigInt(own.seq), link: own.link },
@@ -482,8 +487,15 @@ export class FakeSession implements ServerHandlers {
         this.#closeMailbox(body.value.rendezvousId, body.value.reason);
         this.#answer(id, { case: "done", value: {} });
         return;
-      default:
-        throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+      default: {
+        const answers = group?.retention.answer(group, this.device, body);
+        // PROTOCOL 3.9: a body that belongs to no capability of this relay ends nothing.
+        if (answers === undefined) {
+          this.sendRaw(encodeError(id, new SyncError(ErrorCode.ENVELOPE_UNEXPECTED)));
+          return;
+        }
+        for (const answer of answers) this.#answer(id, answer);
+      }
     }
   }
 
@@ -693,6 +705,7 @@ export class FakeSession implements ServerHandlers {
       senders: new Map(),
       witnesses: new Map(),
       applied: new Map(),
+      retention: new FakeRetention(),
     };
   }
 

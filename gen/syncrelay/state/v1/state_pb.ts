@@ -24,7 +24,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/state/v1/state.proto.
  */
 export const file_syncrelay_state_v1_state: GenFile = /*@__PURE__*/
-  fileDesc("Ch5zeW5jcmVsYXkvc3RhdGUvdjEvc3RhdGUucHJvdG8SEnN5bmNyZWxheS5zdGF0ZS52MSLmAgoLRGV2aWNlU3RhdGUSDAoEbmFtZRgBIAEoCRIVCg1yZWxheV9hZGRyZXNzGAIgASgJEhAKCGdyb3VwX2lkGAMgASgMEj4KCm1lbWJlcnNoaXAYBCABKA4yKi5zeW5jcmVsYXkuc3RhdGUudjEuRGV2aWNlU3RhdGUuTWVtYmVyc2hpcBIVCg1leHBlY3RlZF9oZWFkGAUgASgMEj0KEHBlbmRpbmdfZm91bmRpbmcYBiABKAsyIy5zeW5jcmVsYXkuc3luYy52MS5DaGFuZ2VNZW1iZXJzaGlwIokBCgpNZW1iZXJzaGlwEhoKFk1FTUJFUlNISVBfVU5TUEVDSUZJRUQQABIXChNNRU1CRVJTSElQX0ZPVU5ESU5HEAESFwoTTUVNQkVSU0hJUF9BRE1JVFRFRBACEhUKEU1FTUJFUlNISVBfTUVNQkVSEAMSFgoSTUVNQkVSU0hJUF9SRU1PVkVEEAQiowEKCExvZ1N0YXRlEiwKBHJlYWQYASABKAsyHi5zeW5jcmVsYXkuc3luYy52MS5Mb2dQb3NpdGlvbhIPCgdhcHBsaWVkGAIgASgEEhAKCHBvc2l0aW9uGAMgASgEEhQKDGFja25vd2xlZGdlZBgEIAEoBBIwCgdzZW5kZXJzGAUgAygLMh8uc3luY3JlbGF5LnNlYWxlZC52MS5TZW5kZXJMaW5rIokBCgpDaGFpblN0YXRlEgsKA3NlcRgBIAEoBBIMCgRsaW5rGAIgASgMEhMKC2R1cmFibGVfc2VxGAMgASgEEjIKCXdpdG5lc3NlZBgEIAMoCzIfLnN5bmNyZWxheS5zZWFsZWQudjEuU2VuZGVyTGluaxIXCg93aXRuZXNzX2NvdW50ZXIYBSABKAQifAoMT3duQmxvYlN0YXRlEgsKA3NlcRgBIAEoBBIMCgRsaW5rGAIgASgMEg8KB2Jsb2JfaWQYAyABKAwSDgoGaGVhZGVyGAQgASgMEhEKCXNpZ25hdHVyZRgFIAEoDBINCgVlbnRyeRgGIAEoDBIOCgZjdXJzb3IYByABKAQiYgoJSW5ib3hQYWdlEhYKDmZpcnN0X3Bvc2l0aW9uGAEgASgEEiwKBWJsb2JzGAIgAygLMh0uc3luY3JlbGF5LnN5bmMudjEuU3RvcmVkQmxvYhIPCgd0aHJvdWdoGAMgASgEIkgKC1JlZnVzZWRCbG9iEisKBGJsb2IYASABKAsyHS5zeW5jcmVsYXkuc3luYy52MS5TdG9yZWRCbG9iEgwKBGNvZGUYAiABKA0iUQoPUGVuZGluZ0FkZGl0aW9uEisKBmRldmljZRgBIAEoCzIbLnN5bmNyZWxheS5zZWFsZWQudjEuRGV2aWNlEhEKCXJlY2VpcHRlZBgCIAEoCCJGCg5QZW5kaW5nQ2hhbmdlcxIQCghyZW1vdmFscxgBIAMoDBIUCgxyb3RhdGVfYWJvdmUYAiABKAQSDAoEbmFtZRgDIAEoCWIGcHJvdG8z", [file_syncrelay_sealed_v1_entry, file_syncrelay_sealed_v1_membership, file_syncrelay_sync_v1_log, file_syncrelay_sync_v1_membership, file_syncrelay_sync_v1_session]);
+  fileDesc("Ch5zeW5jcmVsYXkvc3RhdGUvdjEvc3RhdGUucHJvdG8SEnN5bmNyZWxheS5zdGF0ZS52MSLmAgoLRGV2aWNlU3RhdGUSDAoEbmFtZRgBIAEoCRIVCg1yZWxheV9hZGRyZXNzGAIgASgJEhAKCGdyb3VwX2lkGAMgASgMEj4KCm1lbWJlcnNoaXAYBCABKA4yKi5zeW5jcmVsYXkuc3RhdGUudjEuRGV2aWNlU3RhdGUuTWVtYmVyc2hpcBIVCg1leHBlY3RlZF9oZWFkGAUgASgMEj0KEHBlbmRpbmdfZm91bmRpbmcYBiABKAsyIy5zeW5jcmVsYXkuc3luYy52MS5DaGFuZ2VNZW1iZXJzaGlwIokBCgpNZW1iZXJzaGlwEhoKFk1FTUJFUlNISVBfVU5TUEVDSUZJRUQQABIXChNNRU1CRVJTSElQX0ZPVU5ESU5HEAESFwoTTUVNQkVSU0hJUF9BRE1JVFRFRBACEhUKEU1FTUJFUlNISVBfTUVNQkVSEAMSFgoSTUVNQkVSU0hJUF9SRU1PVkVEEAQiowEKCExvZ1N0YXRlEiwKBHJlYWQYASABKAsyHi5zeW5jcmVsYXkuc3luYy52MS5Mb2dQb3NpdGlvbhIPCgdhcHBsaWVkGAIgASgEEhAKCHBvc2l0aW9uGAMgASgEEhQKDGFja25vd2xlZGdlZBgEIAEoBBIwCgdzZW5kZXJzGAUgAygLMh8uc3luY3JlbGF5LnNlYWxlZC52MS5TZW5kZXJMaW5rIokBCgpDaGFpblN0YXRlEgsKA3NlcRgBIAEoBBIMCgRsaW5rGAIgASgMEhMKC2R1cmFibGVfc2VxGAMgASgEEjIKCXdpdG5lc3NlZBgEIAMoCzIfLnN5bmNyZWxheS5zZWFsZWQudjEuU2VuZGVyTGluaxIXCg93aXRuZXNzX2NvdW50ZXIYBSABKAQifAoMT3duQmxvYlN0YXRlEgsKA3NlcRgBIAEoBBIMCgRsaW5rGAIgASgMEg8KB2Jsb2JfaWQYAyABKAwSDgoGaGVhZGVyGAQgASgMEhEKCXNpZ25hdHVyZRgFIAEoDBINCgVlbnRyeRgGIAEoDBIOCgZjdXJzb3IYByABKAQiYgoJSW5ib3hQYWdlEhYKDmZpcnN0X3Bvc2l0aW9uGAEgASgEEiwKBWJsb2JzGAIgAygLMh0uc3luY3JlbGF5LnN5bmMudjEuU3RvcmVkQmxvYhIPCgd0aHJvdWdoGAMgASgEIkgKC1JlZnVzZWRCbG9iEisKBGJsb2IYASABKAsyHS5zeW5jcmVsYXkuc3luYy52MS5TdG9yZWRCbG9iEgwKBGNvZGUYAiABKA0iUQoPUGVuZGluZ0FkZGl0aW9uEisKBmRldmljZRgBIAEoCzIbLnN5bmNyZWxheS5zZWFsZWQudjEuRGV2aWNlEhEKCXJlY2VpcHRlZBgCIAEoCCJGCg5QZW5kaW5nQ2hhbmdlcxIQCghyZW1vdmFscxgBIAMoDBIUCgxyb3RhdGVfYWJvdmUYAiABKAQSDAoEbmFtZRgDIAEoCSJmCgtVcGxvYWRTdGF0ZRILCgNrZXkYASABKAwSEQoJb2JqZWN0X2lkGAIgASgMEhUKDWNvbnRlbnRfYnl0ZXMYAyABKAQSDgoGbnVtYmVyGAQgASgEEhAKCGNvbXBsZXRlGAUgASgIYgZwcm90bzM", [file_syncrelay_sealed_v1_entry, file_syncrelay_sealed_v1_membership, file_syncrelay_sync_v1_log, file_syncrelay_sync_v1_membership, file_syncrelay_sync_v1_session]);
 
 /**
  * The device itself. Written once, and when it founds or joins a group.
@@ -419,4 +419,55 @@ export type PendingChanges = Message<"syncrelay.state.v1.PendingChanges"> & {
  */
 export const PendingChangesSchema: GenMessage<PendingChanges> = /*@__PURE__*/
   messageDesc(file_syncrelay_state_v1_state, 7);
+
+/**
+ * An object that the app gave a name, on its way to the relay or there: asked for
+ * again after a restart, it goes on where it was, with the same ciphertext.
+ *
+ * @generated from message syncrelay.state.v1.UploadState
+ */
+export type UploadState = Message<"syncrelay.state.v1.UploadState"> & {
+  /**
+   * The object's key, 32 bytes. Seals this content and no other.
+   *
+   * @generated from field: bytes key = 1;
+   */
+  key: Uint8Array;
+
+  /**
+   * BLAKE2b-256 of the ciphertext, 32 bytes.
+   *
+   * @generated from field: bytes object_id = 2;
+   */
+  objectId: Uint8Array;
+
+  /**
+   * The content's size, in bytes.
+   *
+   * @generated from field: uint64 content_bytes = 3;
+   */
+  contentBytes: bigint;
+
+  /**
+   * When it was begun, among the uploads of this device: the newest has the
+   * highest number.
+   *
+   * @generated from field: uint64 number = 4;
+   */
+  number: bigint;
+
+  /**
+   * The relay has all of it.
+   *
+   * @generated from field: bool complete = 5;
+   */
+  complete: boolean;
+};
+
+/**
+ * Describes the message syncrelay.state.v1.UploadState.
+ * Use `create(UploadStateSchema)` to create a new message.
+ */
+export const UploadStateSchema: GenMessage<UploadState> = /*@__PURE__*/
+  messageDesc(file_syncrelay_state_v1_state, 8);
 
