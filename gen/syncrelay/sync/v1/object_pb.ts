@@ -10,11 +10,15 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/sync/v1/object.proto.
  */
 export const file_syncrelay_sync_v1_object: GenFile = /*@__PURE__*/
-  fileDesc("Ch5zeW5jcmVsYXkvc3luYy92MS9vYmplY3QucHJvdG8SEXN5bmNyZWxheS5zeW5jLnYxIlAKCVB1dE9iamVjdBIRCglvYmplY3RfaWQYASABKAwSEgoKc2l6ZV9ieXRlcxgCIAEoBBIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCIfCgpTdGF0T2JqZWN0EhEKCW9iamVjdF9pZBgBIAEoDCJKCgtPYmplY3RTdGF0ZRISCgpzaXplX2J5dGVzGAEgASgEEhUKDWR1cmFibGVfYnl0ZXMYAiABKAQSEAoIY29tcGxldGUYAyABKAgiPgoJR2V0T2JqZWN0EhEKCW9iamVjdF9pZBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIkwKCk9iamVjdERhdGESDgoGb2Zmc2V0GAEgASgEEgwKBGRhdGEYAiABKAwSDAoEZG9uZRgDIAEoCBISCgpzaXplX2J5dGVzGAQgASgEIh8KCkRyb3BPYmplY3QSEQoJb2JqZWN0X2lkGAEgASgMYgZwcm90bzM");
+  fileDesc("Ch5zeW5jcmVsYXkvc3luYy92MS9vYmplY3QucHJvdG8SEXN5bmNyZWxheS5zeW5jLnYxImcKCVB1dE9iamVjdBIRCglvYmplY3RfaWQYASABKAwSEgoKc2l6ZV9ieXRlcxgCIAEoBBIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDBIVCg1zbmFwc2hvdF9wYXJ0GAUgASgIIh8KClN0YXRPYmplY3QSEQoJb2JqZWN0X2lkGAEgASgMIkoKC09iamVjdFN0YXRlEhIKCnNpemVfYnl0ZXMYASABKAQSFQoNZHVyYWJsZV9ieXRlcxgCIAEoBBIQCghjb21wbGV0ZRgDIAEoCCI+CglHZXRPYmplY3QSEQoJb2JqZWN0X2lkGAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiTAoKT2JqZWN0RGF0YRIOCgZvZmZzZXQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRkb25lGAMgASgIEhIKCnNpemVfYnl0ZXMYBCABKAQiHwoKRHJvcE9iamVjdBIRCglvYmplY3RfaWQYASABKAxiBnByb3RvMw");
 
 /**
  * Stores a range. Ranges are stored in order; the answer, `ObjectState`, says
- * how much is durable. A range that is stored already is answered the same.
+ * how much is durable. A range that is stored already, or that lies behind what
+ * is durable, is answered the same and changes nothing: go on from there.
+ *
+ * The device that stores a range refers to the object from then on. Where the
+ * object is complete that is all a range does, and it may be empty.
  *
  * @generated from message syncrelay.sync.v1.PutObject
  */
@@ -27,25 +31,38 @@ export type PutObject = Message<"syncrelay.sync.v1.PutObject"> & {
   objectId: Uint8Array;
 
   /**
-   * The whole size, in bytes; the same in every range.
+   * The whole size, in bytes; the same in every range. From 1 to
+   * `Limits.object_bytes_max`.
    *
    * @generated from field: uint64 size_bytes = 2;
    */
   sizeBytes: bigint;
 
   /**
-   * Where this range starts: the durable size.
+   * Where this range starts: the durable size. A multiple of 65,536, or
+   * `size_bytes`.
    *
    * @generated from field: uint64 offset = 3;
    */
   offset: bigint;
 
   /**
-   * The range. At most 1,048,576 bytes; not empty unless the object is.
+   * The range: a multiple of 65,536 bytes unless it ends the object, at most
+   * 1,048,576. Empty only at offset `size_bytes`: takes a reference to an object
+   * that is complete.
    *
    * @generated from field: bytes data = 4;
    */
   data: Uint8Array;
+
+  /**
+   * The object is to be part of a snapshot: it counts towards twice the quota,
+   * and goes where no snapshot has named it within a day. The first range
+   * decides.
+   *
+   * @generated from field: bool snapshot_part = 5;
+   */
+  snapshotPart: boolean;
 };
 
 /**
@@ -112,8 +129,8 @@ export const ObjectStateSchema: GenMessage<ObjectState> = /*@__PURE__*/
   messageDesc(file_syncrelay_sync_v1_object, 2);
 
 /**
- * Asks for a range. Answered by one or more `ObjectData`, the last of which says
- * so.
+ * Asks for a range of a complete object. Answered by one or more `ObjectData`,
+ * the last of which says so.
  *
  * @generated from message syncrelay.sync.v1.GetObject
  */
@@ -175,7 +192,7 @@ export type ObjectData = Message<"syncrelay.sync.v1.ObjectData"> & {
   done: boolean;
 
   /**
-   * The whole object's size, in bytes.
+   * The whole object's size, in bytes; 0 where the relay does not have all of it.
    *
    * @generated from field: uint64 size_bytes = 4;
    */
@@ -190,8 +207,9 @@ export const ObjectDataSchema: GenMessage<ObjectData> = /*@__PURE__*/
   messageDesc(file_syncrelay_sync_v1_object, 4);
 
 /**
- * Drops an object this device stored, or its own reference to it. Answered by
- * `Done`, also where it is gone already.
+ * Drops this device's reference to an object, and those of devices that are no
+ * longer members. Nobody's object goes: its bytes do where nobody else and no
+ * snapshot refers to them. Answered by `Done`, also where it is gone already.
  *
  * @generated from message syncrelay.sync.v1.DropObject
  */

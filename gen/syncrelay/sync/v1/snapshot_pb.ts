@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/sync/v1/snapshot.proto.
  */
 export const file_syncrelay_sync_v1_snapshot: GenFile = /*@__PURE__*/
-  fileDesc("CiBzeW5jcmVsYXkvc3luYy92MS9zbmFwc2hvdC5wcm90bxIRc3luY3JlbGF5LnN5bmMudjEijwEKEFNuYXBzaG90TWFuaWZlc3QSDgoGYXV0aG9yGAEgASgMEg4KBmxvZ19pZBgCIAEoDBIYChByZXBsYWNlc190aHJvdWdoGAMgASgEEgwKBGxpbmsYBCABKAwSDQoFcGFydHMYBSADKAwSDQoFZXBvY2gYBiABKAQSFQoNc2VhbGVkX2NsYWltcxgHIAEoDCIyCgtQdXRTbmFwc2hvdBIQCghtYW5pZmVzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwiOQoPQ29uZmlybVNuYXBzaG90EhMKC3NuYXBzaG90X2lkGAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDCIiCgtHZXRTbmFwc2hvdBITCgt1bmNvbmZpcm1lZBgBIAEoCCJ3CghTbmFwc2hvdBIQCghtYW5pZmVzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEQoJZWZmZWN0aXZlGAMgASgIEjMKB3VyZ2VuY3kYBCABKA4yIi5zeW5jcmVsYXkuc3luYy52MS5TbmFwc2hvdFVyZ2VuY3liBnByb3RvMw", [file_syncrelay_sync_v1_session]);
+  fileDesc("CiBzeW5jcmVsYXkvc3luYy92MS9zbmFwc2hvdC5wcm90bxIRc3luY3JlbGF5LnN5bmMudjEijwEKEFNuYXBzaG90TWFuaWZlc3QSDgoGYXV0aG9yGAEgASgMEg4KBmxvZ19pZBgCIAEoDBIYChByZXBsYWNlc190aHJvdWdoGAMgASgEEgwKBGxpbmsYBCABKAwSDQoFcGFydHMYBSADKAwSDQoFZXBvY2gYBiABKAQSFQoNc2VhbGVkX2NsYWltcxgHIAEoDCIyCgtQdXRTbmFwc2hvdBIQCghtYW5pZmVzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwiOQoPQ29uZmlybVNuYXBzaG90EhMKC3NuYXBzaG90X2lkGAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDCIyCgtHZXRTbmFwc2hvdBITCgt1bmNvbmZpcm1lZBgBIAEoCBIOCgZiZWZvcmUYAiABKAwiowEKCFNuYXBzaG90EhAKCG1hbmlmZXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBIRCgllZmZlY3RpdmUYAyABKAgSMwoHdXJnZW5jeRgEIAEoDjIiLnN5bmNyZWxheS5zeW5jLnYxLlNuYXBzaG90VXJnZW5jeRIUCgxjb25maXJtZWRfYnkYBSABKAwSFAoMY29uZmlybWF0aW9uGAYgASgMYgZwcm90bzM", [file_syncrelay_sync_v1_session]);
 
 /**
  * A snapshot stands beside the log and replaces its beginning. This is the part
@@ -151,6 +151,14 @@ export type GetSnapshot = Message<"syncrelay.sync.v1.GetSnapshot"> & {
    * @generated from field: bool unconfirmed = 1;
    */
   unconfirmed: boolean;
+
+  /**
+   * With `unconfirmed`: the newest one that was stored before this snapshot, 32
+   * bytes, so that none hides another. Absent: the newest of all.
+   *
+   * @generated from field: bytes before = 2;
+   */
+  before: Uint8Array;
 };
 
 /**
@@ -161,7 +169,9 @@ export const GetSnapshotSchema: GenMessage<GetSnapshot> = /*@__PURE__*/
   messageDesc(file_syncrelay_sync_v1_snapshot, 3);
 
 /**
- * A snapshot, or none.
+ * A snapshot, or none. The answer to `GetSnapshot`; and what a `Pull` that
+ * begins below `GroupWelcome.replaced_through` is answered with first, with the
+ * pull's request id.
  *
  * @generated from message syncrelay.sync.v1.Snapshot
  */
@@ -193,6 +203,21 @@ export type Snapshot = Message<"syncrelay.sync.v1.Snapshot"> & {
    * @generated from field: syncrelay.sync.v1.SnapshotUrgency urgency = 4;
    */
   urgency: SnapshotUrgency;
+
+  /**
+   * The device that confirmed it, 32 bytes; absent where none has. An effective
+   * snapshot without one became so by its age, which only the relay says.
+   *
+   * @generated from field: bytes confirmed_by = 5;
+   */
+  confirmedBy: Uint8Array;
+
+  /**
+   * That device's signature, 64 bytes.
+   *
+   * @generated from field: bytes confirmation = 6;
+   */
+  confirmation: Uint8Array;
 };
 
 /**
