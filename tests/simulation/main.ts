@@ -5,6 +5,7 @@
  *     npm run sim -- --seeds 1 --from 17 --verbose
  *
  *     npm run sim -- --seeds 1000 --stop       until one fails
+ *     npm run sim -- --races --seeds 10000     members who change their group at the same moment
  *
  * Seeds are spread over as many processes as there are cores. Ends with 1 where a seed fails, after
  * its story.
@@ -16,7 +17,6 @@ import { parseArgs } from "node:util";
 import { memoizeXWing } from "./memoize.ts";
 
 memoizeXWing();
-const { simulate } = await import("./simulation.ts");
 
 const { values } = parseArgs({
   options: {
@@ -25,6 +25,7 @@ const { values } = parseArgs({
     jobs: { type: "string", default: String(availableParallelism()) },
     verbose: { type: "boolean", default: false },
     stop: { type: "boolean", default: false },
+    races: { type: "boolean", default: false },
   },
 });
 
@@ -38,6 +39,10 @@ interface Done {
   readonly failures: readonly string[];
   readonly story: readonly string[];
 }
+
+const simulate = values.races
+  ? (await import("./races.ts")).race
+  : (await import("./simulation.ts")).simulate;
 
 const seeds = Number(values.seeds);
 const from = Number(values.from);
@@ -99,7 +104,7 @@ async function lead(): Promise<void> {
     if (values.stop) end = next;
     process.stdout.write(
       `\nseed ${done.seed} failed: ${done.failures[0]}\n` +
-        `    npm run sim -- --seeds 1 --from ${done.seed} --verbose\n`,
+        `    npm run sim -- ${values.races ? "--races " : ""}--seeds 1 --from ${done.seed} --verbose\n`,
     );
   };
   if (jobs === 1) {

@@ -102,7 +102,7 @@ interface Asked {
   readonly life: number;
   outcome: "open" | "done" | "refused";
   /** What must be so in the end, where it was done. */
-  readonly then: (chain: ControlChain) => boolean;
+  readonly holds: (chain: ControlChain) => boolean;
 }
 
 /** What may be answered to somebody who asked for what makes no sense any more, or is cut off. */
@@ -235,11 +235,11 @@ class Race {
     what: string,
     by: RaceDevice,
     run: () => Promise<unknown>,
-    then: Asked["then"] = () => true,
+    holds: Asked["holds"] = () => true,
   ): void {
     if (!by.up) return;
     const world = this.#world;
-    const asked: Asked = { what: `${by.name}: ${what}`, by, life: by.life, outcome: "open", then };
+    const asked: Asked = { what: `${by.name}: ${what}`, by, life: by.life, outcome: "open", holds };
     this.#asked.push(asked);
     world.tell(asked.what);
     (async () => run())().then(
@@ -371,7 +371,11 @@ class Race {
         ({ outcome, by, life }) => outcome === "open" && by.up && by.life === life,
       );
     if (!(await world.until(() => open().length === 0, healMsMax))) {
-      world.fail(`never ends: ${open().map(({ what }) => what)}`);
+      world.fail(
+        `never ends: ${open()
+          .map(({ what }) => what)
+          .join("; ")}`,
+      );
       return;
     }
     if (!(await this.#settle())) return;
@@ -477,8 +481,8 @@ class Race {
     if (served === undefined || !rosters.has(served)) world.fail("the relay serves others");
     this.blobs = loaded?.group.head ?? 0;
     this.#judgeEntries();
-    for (const { what, outcome, then } of this.#asked) {
-      if (outcome === "done" && chain !== undefined && !then(chain)) {
+    for (const { what, outcome, holds } of this.#asked) {
+      if (outcome === "done" && chain !== undefined && !holds(chain)) {
         world.fail(`it is not so in the end: ${what}`);
       }
     }
