@@ -1,6 +1,6 @@
 /** One object on its way: up range by range, behind what the relay says is durable, and down again. */
 import type { ObjectData, ObjectState } from "../gen/syncrelay/sync/v1/object_pb.ts";
-import { concatBytes, equalBytes } from "../wire/bytes.ts";
+import { emptyBytes, equalBytes } from "../wire/bytes.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
 import { streamingBlake2b256 } from "../wire/hash.ts";
@@ -21,9 +21,9 @@ import { tagBytes } from "./seal/primitives.ts";
 import type { SessionWait } from "./session-wait.ts";
 import { UsageError } from "./usage-error.ts";
 
-/** Whole chunks that fit one range. */
-const rangeChunks = Math.floor(objectRangeBytesMax / objectSealedChunkBytes);
-const rangeBytes = rangeChunks * objectSealedChunkBytes;
+/** Asked for at once: as many whole chunks as fit. */
+const askedBytes =
+  Math.floor(objectRangeBytesMax / objectSealedChunkBytes) * objectSealedChunkBytes;
 
 /** How far a transfer has come, in bytes of ciphertext. */
 export interface ObjectProgress {
@@ -100,6 +100,8 @@ export async function sendObject(
     readonly wait: SessionWait;
     readonly signal: AbortSignal | undefined;
     readonly progress: (progress: ObjectProgress) => void;
+    /** A part of a snapshot, which counts otherwise. */
+    readonly snapshotPart?: boolean;
   },
 ): Promise<void> {
   const { objectId, layout } = outline;
@@ -122,20 +124,31 @@ export async function sendObject(
   const cipher = new ObjectCipher(outline.key, at.groupId);
   try {
     await wait.run(async (session) => {
+      const put = (offset: number, data: Uint8Array): Promise<ObjectState> =>
+        objectState(session, {
+          case: "putObject",
+          value: {
+            objectId,
+            sizeBytes: BigInt(totalBytes),
+            offset: BigInt(offset),
+            data,
+            snapshotPart: at.snapshotPart === true,
+          },
+        });
       let state = await objectState(session, { case: "statObject", value: { objectId } });
-      let before = -1;
-      while (!state.complete) {
+      if (state.complete) {
+        // Nothing to send; but that this device refers to it, the relay may not know.
+        durable(await put(totalBytes, emptyBytes));
+        return;
+      }
+      for (let before = -1; !state.complete; ) {
         let offset = durable(state);
         // All was sent, or taken back: a relay that goes on like this gets nowhere.
         if (offset <= before) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
         before = offset;
-        const ranges = rangesOf(source, outline, cipher, offset);
-        for await (const data of ranges) {
+        for await (const data of rangesOf(source, outline, cipher, offset)) {
           signal?.throwIfAborted();
-          state = await objectState(session, {
-            case: "putObject",
-            value: { objectId, sizeBytes: BigInt(totalBytes), offset: BigInt(offset), data },
-          });
+          state = await put(offset, data);
           offset += data.byteLength;
           // The relay's word is what counts; where it is at another place, this side goes there.
           if (state.complete || durable(state) !== offset) break;
@@ -148,31 +161,44 @@ export async function sendObject(
   }
 }
 
-/** The ciphertext from an offset on, in ranges that end where chunks end. */
+/** The ciphertext from an offset on, in ranges as large as may be. */
 async function* rangesOf(
   source: ObjectSource,
   outline: Outline,
   cipher: ObjectCipher,
   offset: number,
 ): AsyncGenerator<Uint8Array> {
+  const { contentBytes, chunks, sealedBytes } = outline.layout;
   const first = Math.floor(offset / objectSealedChunkBytes);
   // Chunks behind the content are padding, which follows from its end.
-  const from = Math.min(first, Math.floor(outline.layout.contentBytes / objectChunkBytes));
+  const from = Math.min(first, Math.floor(contentBytes / objectChunkBytes));
   let skip = offset - first * objectSealedChunkBytes;
-  let pieces: Uint8Array[] = [];
+  let left = sealedBytes - offset;
+  let range = new Uint8Array(Math.min(objectRangeBytesMax, left));
+  let filled = 0;
   let next = first;
   for await (const chunk of objectChunks(source.open(from * objectChunkBytes), from)) {
     if (chunk.index < first) continue;
-    const sealed = sealKnown(chunk, outline, cipher);
-    pieces.push(sealed.subarray(skip));
+    let sealed = sealKnown(chunk, outline, cipher).subarray(skip);
     skip = 0;
     next = chunk.index + 1;
-    if (pieces.length < rangeChunks) continue;
-    yield concatBytes(...pieces);
-    pieces = [];
+    while (sealed.byteLength > 0) {
+      const taken = sealed.subarray(0, range.byteLength - filled);
+      range.set(taken, filled);
+      filled += taken.byteLength;
+      sealed = sealed.subarray(taken.byteLength);
+      if (filled < range.byteLength) continue;
+      // The last one waits until the content has come to its end.
+      if (left === filled && next !== chunks) throw sourceChanged();
+      left -= filled;
+      if (left > 0) yield range;
+      else break;
+      range = new Uint8Array(Math.min(objectRangeBytesMax, left));
+      filled = 0;
+    }
   }
-  if (next !== outline.layout.chunks) throw sourceChanged();
-  if (pieces.length > 0) yield concatBytes(...pieces);
+  if (next !== chunks) throw sourceChanged();
+  if (left === 0) yield range;
 }
 
 /** Seals a chunk, and gives it out only where it is the one that was read first. */
@@ -220,7 +246,7 @@ export async function* receiveObject(
   const hash = whole ? streamingBlake2b256() : undefined;
   const cipher = new ObjectCipher(reference.key, at.groupId);
   const ask = (offset: number): Promise<Uint8Array> => {
-    const length = Math.min(rangeBytes, end - offset);
+    const length = Math.min(askedBytes, end - offset);
     const answer = at.wait.run((session) =>
       objectRange(session, { objectId, offset, length, sealedBytes }),
     );

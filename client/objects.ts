@@ -110,12 +110,14 @@ export class Objects {
     outline: Outline,
     signal: AbortSignal | undefined,
     onProgress: PutObjectOptions["onProgress"],
+    snapshotPart = false,
   ): Promise<void> {
     await sendObject(source, outline, {
       groupId: this.#core.groupId,
       wait: new SessionWait(this.#core, this.#inbox, signal),
       signal,
       progress: (progress) => onProgress?.(progress),
+      snapshotPart,
     });
   }
 

@@ -105,7 +105,7 @@ test("a cut costs no byte that was acknowledged, and no second object", async ()
   assert.equal(retention.objects.size, 1);
   const bytes = retention.stored.reduce((sum, range) => sum + range.bytes, 0);
   assert.equal(bytes, [...retention.objects.values()][0]?.sizeBytes);
-  assert.ok(ranges > 8, String(ranges));
+  assert.ok(ranges > 7, String(ranges));
   assert.ok(equalBytes(await world.result(read(b.client.getObject(stored.reference))), content));
 });
 

@@ -133,6 +133,16 @@ export class FakeRetention {
     const id = idText(range.objectId);
     const sizeBytes = Number(range.sizeBytes);
     if (sizeBytes > this.objectBytesMax) throw new SyncError(ErrorCode.QUOTA_EXCEEDED);
+    const { byteLength } = range.data;
+    const offset = Number(range.offset);
+    if (
+      (offset % 65_536 !== 0 && offset !== sizeBytes) ||
+      byteLength > 1_048_576 ||
+      (byteLength % 65_536 !== 0 && offset + byteLength !== sizeBytes) ||
+      (byteLength === 0 && offset !== sizeBytes)
+    ) {
+      throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+    }
     let object = this.objects.get(id);
     if (object === undefined) {
       object = { sizeBytes, pieces: [], durableBytes: 0, complete: false };
