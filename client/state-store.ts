@@ -7,6 +7,7 @@
  * | `device` | `"state"` | `DeviceState` |
  * | `device` | `"changes"` | `PendingChanges` |
  * | `log` | `"state"` | `LogState` |
+ * | `log` | `"snapshot"` | `OwnSnapshotState` |
  * | `log` | `"finding/"`, kind, device id, seq, cursor | `SenderLink` of an open finding |
  * | `chain` | `"state"` | `ChainState` |
  * | `chain` | `"read/"` and a seq of 16 digits | `OwnBlobState` that was read and is not taken over yet |
@@ -16,7 +17,6 @@
  * | `refused` | cursor | `RefusedBlob` |
  * | `additions` | device id as text | `PendingAddition` |
  * | `objects` | `"upload/"` and the app's name for it | `UploadState` |
- * | `objects` | `"part/"` and an object id as text | nothing: a part of a snapshot that is being made |
  *
  * Messages are those of `proto/syncrelay/state/v1/state.proto`. One suite,
  * `tests/client/state-store.test.ts`, holds every implementation to this contract.

@@ -55,6 +55,8 @@ export interface OpenedSnapshot extends SnapshotContent {
   readonly id: Uint8Array;
   readonly author: Uint8Array;
   readonly epoch: number;
+  /** A member other than the author opened all of it, and found its frontier right. */
+  readonly confirmed: boolean;
 }
 
 /** A snapshot as it is stored. */
@@ -117,7 +119,7 @@ export function sealSnapshot(
  * is none now, and HISTORY_ALTERED where the author did not sign it, or it says what cannot be.
  *
  * An author that was removed since is none: its key may be in anybody's hands, and what it signs now
- * looks like what it signed then.
+ * looks like what it signed then. What a member confirmed stays good, whatever becomes of its author.
  */
 export function openSnapshot(
   sealed: SealedSnapshot,
@@ -125,6 +127,8 @@ export function openSnapshot(
     readonly chain: ControlChain;
     /** The hash of the control blob of a count; undefined where there is none. */
     readonly controlHead: (count: number) => Uint8Array | undefined;
+    /** Who confirmed it, by the relay's word, and what it signed. */
+    readonly confirmation?: { readonly by: Uint8Array; readonly signature: Uint8Array };
   },
 ): OpenedSnapshot {
   const { chain } = at;
@@ -150,10 +154,11 @@ export function openSnapshot(
     throw new SyncError(ErrorCode.OPEN_FAILED);
   }
   const author = chain.devices.get(idText(manifest.author));
-  if (author?.role !== MemberRole.DEVICE || author.closing !== undefined) {
+  const id = blake2b256(sealed.manifest);
+  const confirmed = isConfirmed(chain, manifest.author, id, at.confirmation);
+  if (author?.role !== MemberRole.DEVICE || (author.closing !== undefined && !confirmed)) {
     throw new SyncError(ErrorCode.NOT_A_MEMBER);
   }
-  const id = blake2b256(sealed.manifest);
   if (!verifySignature(author.signingKey, signedSnapshot(groupId, id), sealed.signature)) {
     throw altered();
   }
@@ -163,7 +168,23 @@ export function openSnapshot(
   const content = contentOf(manifest, claims, replacesThrough);
   checkMembership(content.membership, at);
   checkFrontier(content.frontier, chain);
-  return { ...content, id, author: manifest.author, epoch };
+  return { ...content, id, author: manifest.author, epoch, confirmed };
+}
+
+/** Whether a member other than its author has confirmed a snapshot. */
+function isConfirmed(
+  { groupId, devices }: ControlChain,
+  author: Uint8Array,
+  id: Uint8Array,
+  confirmation: { readonly by: Uint8Array; readonly signature: Uint8Array } | undefined,
+): boolean {
+  if (confirmation === undefined || equalBytes(confirmation.by, author)) return false;
+  const device = devices.get(idText(confirmation.by));
+  return (
+    device?.role === MemberRole.DEVICE &&
+    device.closing === undefined &&
+    verifyConfirmation(device.signingKey, groupId, id, confirmation.signature)
+  );
 }
 
 /** What a device signs that opened all parts of a snapshot and found its frontier right. */

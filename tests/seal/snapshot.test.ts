@@ -50,6 +50,7 @@ const content: SnapshotContent = {
   ],
 };
 const sealing = { chain, keys: a, random };
+const placeOfB = content.frontier.get(idText(b.deviceId)) ?? { seq: 0, link: random(32) };
 
 /** A snapshot whose manifest or claims say something else, well sealed and signed by a member. */
 function forged(change: { manifest?: object; claims?: object; keys?: typeof a }): SealedSnapshot {
@@ -98,6 +99,7 @@ describe("PROTOCOL 12.23: snapshots", () => {
       id,
       author: a.deviceId,
       epoch: chain.epoch,
+      confirmed: false,
     });
   });
 
@@ -172,15 +174,24 @@ describe("PROTOCOL 12.24: a snapshot is accepted only", () => {
     );
     const made = sealSnapshot(content, { ...sealing, keys: b });
     assert.ok(openSnapshot(made, opening(chain)));
-    const { controlBlob } = removeDevices(
-      chain,
-      [{ deviceId: b.deviceId, place: { seq: 5, link: random(32) } }],
-      { keys: a, random, nowMs: 3_000 },
-    );
+    const { controlBlob } = removeDevices(chain, [{ deviceId: b.deviceId, place: placeOfB }], {
+      keys: a,
+      random,
+      nowMs: 3_000,
+    });
     const after = extendChain(chain, controlBlob, { keys: a });
-    fails(ErrorCode.NOT_A_MEMBER, () =>
-      openSnapshot(made, opening(after, [blake2b256(controlBlob)])),
-    );
+    const at = opening(after, [blake2b256(controlBlob)]);
+    fails(ErrorCode.NOT_A_MEMBER, () => openSnapshot(made, at));
+    // What a member confirmed before stays good; what nobody, or only its author, confirmed does not.
+    const id = blake2b256(made.manifest);
+    const by = (keys: typeof a, of = id) => ({
+      ...at,
+      confirmation: { by: keys.deviceId, signature: signConfirmation(keys, groupId, of) },
+    });
+    assert.ok(openSnapshot(made, by(device("c"))).confirmed);
+    for (const each of [by(b), by(device("stranger")), by(device("c"), random(32))]) {
+      fails(ErrorCode.NOT_A_MEMBER, () => openSnapshot(made, each));
+    }
   });
 
   test("under an epoch that this device has", () => {
