@@ -76,6 +76,11 @@ export interface DeviceInfo {
   readonly fingerprint: string;
   /** By the relay's word. */
   readonly presence: "online" | "away" | "offline";
+  /**
+   * The relay says that its operator refuses this device: a claim, known while this device is
+   * connected. Nothing follows from it by itself: whoever believes it removes the device.
+   */
+  readonly refusedByRelay: boolean;
   /** When the relay last heard from it, by the relay's clock; absent where it has not said. */
   readonly lastSeenMs?: number;
   /** What this device proved to have applied: its newest witness, and when it made it by its clock. */
@@ -163,6 +168,8 @@ export interface Status {
   readonly findings: number;
   readonly epoch: number;
   readonly devices: number;
+  /** Members whom the relay's operator refuses, by the relay's word: their ids. */
+  readonly refusedDevices: readonly string[];
   /** When this device last had read everything and had nothing queued; undefined: not since it started. */
   readonly lastSyncMs: number | undefined;
   /**
@@ -201,6 +208,8 @@ export interface MembershipEvent {
 export interface PresenceEvent {
   readonly deviceId: string;
   readonly presence: "online" | "away" | "offline";
+  /** The relay says that its operator refuses the device. */
+  readonly refusedByRelay: boolean;
   readonly lastSeenMs?: number;
 }
 
