@@ -15,10 +15,10 @@ import {
   PresenceState,
   type Welcome,
 } from "../gen/syncrelay/sync/v1/session_pb.ts";
-import { emptyBytes, equalBytes } from "../wire/bytes.ts";
+import { emptyBytes } from "../wire/bytes.ts";
 import { type EnvelopeBody, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
-import { logIdBytes, zeroLink } from "../wire/ids.ts";
+import { logIdBytes } from "../wire/ids.ts";
 import { membersMax } from "../wire/limits.ts";
 import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
@@ -26,11 +26,11 @@ import type { Acknowledger } from "./acknowledger.ts";
 import type { Additions } from "./additions.ts";
 import { Connection, type ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
-import { encodeKnown, encodeLog, type LogPlace } from "./disk.ts";
 import type { Group } from "./group.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Inviting } from "./inviting.ts";
 import type { LobbyTask } from "./lobby.ts";
+import { meetLog } from "./log-meeting.ts";
 import type { MembershipChanges } from "./membership-changes.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Reader } from "./reader.ts";
@@ -55,6 +55,8 @@ export interface EngineParts {
 export interface PresenceSeen {
   readonly presence: DeviceInfo["presence"];
   readonly lastSeenMs: number | undefined;
+  /** The relay says that its operator refuses the device. */
+  readonly refused: boolean;
 }
 
 type State =
@@ -276,7 +278,7 @@ export class Engine {
     // What an earlier session brought may still be on its way to the disk: the log goes on behind it.
     await reader.settled();
     if (!this.#is(connection)) return;
-    await this.#meetLog(welcome);
+    await meetLog({ core, inbox, refusals }, connection, welcome);
     if (!this.#is(connection)) return;
     core.session = connection;
     this.#online(connection);
@@ -288,46 +290,6 @@ export class Engine {
     changes.begin(connection);
     for (const invite of this.#invites) invite.resume(connection);
     additions.begin(connection);
-  }
-
-  /** The log of this session: the one that was read, a first one, or the one of a restored relay. */
-  async #meetLog(welcome: GroupWelcome): Promise<void> {
-    const core = this.#core;
-    const { inbox, refusals } = this.#parts;
-    const before = core.log;
-    if (!welcome.logChanged && equalBytes(before.logId, welcome.logId)) {
-      if (toNumber(welcome.head) < before.read) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-      return;
-    }
-    const first = before.logId.byteLength === 0;
-    const log: LogPlace = { ...before, logId: welcome.logId, read: 0, link: zeroLink };
-    const known = new Map([...core.known, ...before.senders]);
-    await core.disk.write(
-      (tx) => {
-        tx.put("log", "state", encodeLog(log, { ...core.app, applied: 0 }));
-        if (first) return () => undefined;
-        tx.put("log", "known", encodeKnown(known));
-        const refused = refusals.clear(tx);
-        const pages = inbox.forgetCursors(tx);
-        return () => {
-          core.known = known;
-          refused();
-          pages();
-        };
-      },
-      (taken) => {
-        core.log = log;
-        core.app = { ...core.app, applied: 0 };
-        taken();
-      },
-    );
-    if (!first) {
-      core.failed(
-        new SyncError(ErrorCode.LOG_CHANGED, {
-          hint: "the relay was restored from a backup; what it lacks is pushed again",
-        }),
-      );
-    }
   }
 
   #told(connection: Connection, body: ReceivedBody): void {
@@ -383,13 +345,17 @@ export class Engine {
     const seen: PresenceSeen = {
       presence: presenceNames[presence.state] ?? "offline",
       lastSeenMs: presence.lastSeenMs === 0n ? undefined : toNumber(presence.lastSeenMs),
+      refused: presence.refused,
     };
+    const before = this.#presence.get(device);
     this.#presence.set(device, seen);
     this.#core.events.emit("presence", {
       deviceId: device,
       presence: seen.presence,
+      refusedByRelay: seen.refused,
       ...(seen.lastSeenMs === undefined ? {} : { lastSeenMs: seen.lastSeenMs }),
     });
+    if (seen.refused !== (before?.refused ?? false)) this.#core.moved();
   }
 
   #seenEarly(): void {

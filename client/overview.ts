@@ -60,9 +60,18 @@ export class Overview {
       findings: core.findings.count,
       epoch: chain?.epoch ?? 0,
       devices: chain === undefined ? 0 : members(chain).length,
+      refusedDevices: this.#refusedDevices(),
       lastSyncMs: this.#lastSyncMs,
       inSync,
     };
+  }
+
+  #refusedDevices(): string[] {
+    const { core, engine } = this.#parts;
+    if (core.chain === undefined) return [];
+    return members(core.chain)
+      .map(({ deviceId }) => idText(deviceId))
+      .filter((deviceId) => engine.presenceOf(deviceId)?.refused === true);
   }
 
   /** The devices of the group, this one included. */
@@ -85,6 +94,7 @@ export class Overview {
       self,
       fingerprint: fingerprint(device.deviceId),
       presence: here ? "online" : (seen?.presence ?? "offline"),
+      refusedByRelay: seen?.refused ?? false,
       ...(seen?.lastSeenMs === undefined ? {} : { lastSeenMs: seen.lastSeenMs }),
       ...(applied === undefined ? {} : { applied }),
     };

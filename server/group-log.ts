@@ -567,6 +567,7 @@ export function planChange(
     if (entry !== undefined) entry.heldUntilMs = bounds.monotonicMs + heldMs;
     const detail = membershipDetail(groupRow);
     detail.closing = senderPosition(row.lastSeq, row.lastLink);
+    detail.closingDevice = row.deviceId;
     return new SyncError(ErrorCode.MEMBERSHIP_CONFLICT, {
       detail: { case: "membership", value: detail },
     });

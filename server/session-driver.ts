@@ -237,7 +237,7 @@ export class SessionDriver {
       if (other.device !== undefined) states.set(other.device, other.presence);
     }
     for (const other of live.entry.devices.values()) {
-      if (other === device || other.row.state !== "active") continue;
+      if (other === device || other.row.state === "removed") continue;
       const state = states.get(other) ?? PresenceState.OFFLINE;
       this.step({ kind: "tell", body: { case: "presence", value: presenceOf(other, state) } });
     }
@@ -394,7 +394,7 @@ export class SessionDriver {
     const { row } = live.entry;
     const changed = hello.read !== undefined && logChanged(row, hello.read, linkAtCursor);
     const cursor = changed ? 0 : (hello.read?.cursor ?? 0);
-    const presence: Presence[] = [];
+    const presence: Presence[] = refusedOf(live.entry, device);
     for (const other of live.sessions) {
       if (other.device === undefined || other.device === device) continue;
       presence.push(presenceOf(other.device, other.presence));
@@ -660,7 +660,15 @@ export function presenceOf(device: DeviceEntry, state: PresenceState): Presence 
     deviceId: device.row.deviceId,
     state,
     lastSeenMs: BigInt(device.lastSeenMs),
+    refused: device.row.state === "refused",
   });
+}
+
+/** Refused devices, as the others are told: whether somebody of the group is connected or not. */
+function refusedOf(entry: GroupEntry, except: DeviceEntry): Presence[] {
+  return [...entry.devices.values()]
+    .filter((other) => other !== except && other.row.state === "refused")
+    .map((other) => presenceOf(other, PresenceState.OFFLINE));
 }
 
 /** Whether the error says that the peer has a defect, or means harm. */

@@ -4,11 +4,12 @@ import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { DeviceService, DeviceState } from "../../gen/syncrelay/admin/v1/device_pb.ts";
 import { GroupService } from "../../gen/syncrelay/admin/v1/group_pb.ts";
+import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { idText } from "../../wire/ids.ts";
 import { runRelay } from "../cli/world.ts";
 import { ChainDevice, changeOf, groupId } from "../support/devices.ts";
-import { settled } from "../support/relay-world.ts";
+import { type Peer, settled } from "../support/relay-world.ts";
 import { SideWorld } from "./support.ts";
 
 function isCode(code: Code): (error: unknown) => boolean {
@@ -276,6 +277,32 @@ test("a refused device's session ends at once as the operator's doing; it stays 
   const removed = await side.world.member(ada);
   const last = removed.last("error");
   assert.equal(last.detail.case === "revocation" && last.detail.value.byOperator, false);
+});
+
+test("PROTOCOL 7.8: the others are told that a device is refused, connected or not, and that it no longer is", async (t) => {
+  const { side, ada, bob } = await twoDevices(t);
+  const devices = side.client(DeviceService);
+  const ofAda = (peer: Peer): unknown[] =>
+    peer.all("presence").map(({ state, refused }) => [state, refused]);
+  const other = await side.world.member(bob);
+  await side.world.member(ada);
+  await devices.refuse({ groupId: id, deviceId: idText(ada.id) });
+  await devices.refuse({ groupId: id, deviceId: idText(ada.id), lift: true });
+  assert.deepEqual(ofAda(other), [
+    [PresenceState.ONLINE, false],
+    [PresenceState.OFFLINE, true],
+    [PresenceState.OFFLINE, false],
+  ]);
+  // Not connected, and told to a session that begins.
+  await devices.refuse({ groupId: id, deviceId: idText(ada.id) });
+  assert.deepEqual(ofAda(other).at(-1), [PresenceState.OFFLINE, true]);
+  const late = await side.world.member(bob);
+  const { scope } = late.last("welcome");
+  assert.deepEqual(
+    scope.case === "group" &&
+      scope.value.presence.map(({ deviceId, state, refused }) => [deviceId, state, refused]),
+    [[ada.id, PresenceState.OFFLINE, true]],
+  );
 });
 
 test("devices are listed as the relay knows them, and a session can be ended", async (t) => {

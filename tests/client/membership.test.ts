@@ -6,6 +6,7 @@ import { prepareBlob, sealBlob } from "../../client/seal/blob.ts";
 import { deriveDeviceKeys } from "../../client/seal/keys.ts";
 import { readChain } from "../../client/seal/membership.ts";
 import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
+import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { type Device, founder, member } from "./support/devices.ts";
@@ -94,6 +95,58 @@ describe("removing", () => {
     assert.match(connection.error.hint ?? "", /operator refuses/);
     assert.equal(relay.group.control.length, 2);
     assert.equal(a.client.devices().length, 2);
+  });
+
+  test("PROTOCOL 7.8: a device refused by the operator is shown as the relay's claim; only a person removes it", async () => {
+    const [a, b, c] = (await groupOf(3)) as [Device, Device, Device];
+    const { world, relay } = a;
+    const heard: unknown[] = [];
+    a.client.on("presence", ({ deviceId, refusedByRelay }) => {
+      heard.push([deviceId === idOf(b), refusedByRelay]);
+    });
+    const claim = (refused: boolean): void => {
+      for (const session of relay.sessionsOf(relay.group)) {
+        session.tell({
+          case: "presence",
+          value: {
+            deviceId: deriveDeviceKeys(b.disk.table("device").get("seed") as Uint8Array).deviceId,
+            state: PresenceState.OFFLINE,
+            refused,
+          },
+        });
+      }
+    };
+    const blobs = relay.group.control.length;
+    const changes = relay.count("changeMembership");
+    claim(true);
+    await world.until(() => a.client.status().refusedDevices.length === 1);
+    assert.deepEqual(a.client.status().refusedDevices, [idOf(b)]);
+    assert.deepEqual(
+      a.client.devices().map(({ refusedByRelay }) => refusedByRelay),
+      [false, true, false],
+    );
+    assert.deepEqual(heard.at(-1), [true, true]);
+    // Nothing is signed at the relay's word, however long it stands and however often it is said.
+    for (let i = 0; i < 5; i++) {
+      claim(true);
+      await world.run(3_600_000);
+    }
+    for (const device of [a, c]) await device.restart();
+    await world.run(3_600_000);
+    assert.equal(relay.count("changeMembership"), changes);
+    assert.equal(relay.group.control.length, blobs);
+    for (const { disk } of [a, c]) assert.equal(disk.table("device").get("changes"), undefined);
+    assert.equal(epochOf(a), 1);
+    // The claim can be taken back; or a person believes it.
+    claim(true);
+    await world.until(() => a.client.status().refusedDevices.length === 1);
+    claim(false);
+    await world.until(() => a.client.status().refusedDevices.length === 0);
+    await world.result(a.client.remove([idOf(b)]));
+    claim(true);
+    await world.run(1_000);
+    assert.deepEqual(a.client.status().refusedDevices, []);
+    assert.equal(epochOf(a), 2);
   });
 
   test("a relay that goes on serving a removed device: the chain leaves it out, and it stops", async () => {

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/sync/v1/session.proto.
  */
 export const file_syncrelay_sync_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zeW5jcmVsYXkvc3luYy92MS9zZXNzaW9uLnByb3RvEhFzeW5jcmVsYXkuc3luYy52MSLVAQoFSGVsbG8SMQoIdmVyc2lvbnMYASABKAsyHy5zeW5jcmVsYXkuc3luYy52MS5WZXJzaW9uUmFuZ2USMwoMY2FwYWJpbGl0aWVzGAIgAygOMh0uc3luY3JlbGF5LnN5bmMudjEuQ2FwYWJpbGl0eRIQCghncm91cF9pZBgDIAEoDBIsCgRyZWFkGAQgASgLMh4uc3luY3JlbGF5LnN5bmMudjEuTG9nUG9zaXRpb24SDgoGY2xpZW50GAUgASgJEhQKDGdyb3VwX2ludml0ZRgGIAEoDCI7CgtMb2dQb3NpdGlvbhIOCgZsb2dfaWQYASABKAwSDgoGY3Vyc29yGAIgASgEEgwKBGxpbmsYAyABKAwi9gEKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIzCgxjYXBhYmlsaXRpZXMYAiADKA4yHS5zeW5jcmVsYXkuc3luYy52MS5DYXBhYmlsaXR5Eg0KBXJlbGF5GAMgASgJEikKBmxpbWl0cxgEIAEoCzIZLnN5bmNyZWxheS5zeW5jLnYxLkxpbWl0cxIwCgVncm91cBgKIAEoCzIfLnN5bmNyZWxheS5zeW5jLnYxLkdyb3VwV2VsY29tZUgAEjAKBWxvYmJ5GAsgASgLMh8uc3luY3JlbGF5LnN5bmMudjEuTG9iYnlXZWxjb21lSABCBwoFc2NvcGUi7QIKDEdyb3VwV2VsY29tZRIOCgZsb2dfaWQYASABKAwSEwoLbG9nX2NoYW5nZWQYAiABKAgSDAoEaGVhZBgDIAEoBBINCgVmbG9vchgEIAEoBBI4CgptZW1iZXJzaGlwGAUgASgLMiQuc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyc2hpcFZlcnNpb24SDQoFZXBvY2gYBiABKAQSLgoDb3duGAcgASgLMiEuc3luY3JlbGF5LnN5bmMudjEuU2VuZGVyUG9zaXRpb24SDwoHcGVuZGluZxgIIAEoBBIzCgd1cmdlbmN5GAkgASgOMiIuc3luY3JlbGF5LnN5bmMudjEuU25hcHNob3RVcmdlbmN5Ei0KCHByZXNlbmNlGAogAygLMhsuc3luY3JlbGF5LnN5bmMudjEuUHJlc2VuY2USEwoLdW5jb25maXJtZWQYCyABKAgSGAoQcmVwbGFjZWRfdGhyb3VnaBgMIAEoBCJ0CgxMb2JieVdlbGNvbWUSLwoGZ3JvdXBzGAEgAygLMh8uc3luY3JlbGF5LnN5bmMudjEuR3JvdXBTdW1tYXJ5EjMKCGZvdW5kaW5nGAIgASgOMiEuc3luY3JlbGF5LnN5bmMudjEuRm91bmRpbmdQb2xpY3kihwEKDEdyb3VwU3VtbWFyeRIQCghncm91cF9pZBgBIAEoDBIrCgRyb2xlGAIgASgOMh0uc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyUm9sZRI4CgptZW1iZXJzaGlwGAMgASgLMiQuc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyc2hpcFZlcnNpb24iogEKBkxpbWl0cxIWCg5ibG9iX2J5dGVzX21heBgBIAEoDRIaChJlbnZlbG9wZV9ieXRlc19tYXgYAiABKA0SFwoPYmF0Y2hfYmxvYnNfbWF4GAMgASgNEhcKD2dyb3VwX2J5dGVzX21heBgEIAEoBBIYChBncm91cF9ieXRlc191c2VkGAUgASgEEhgKEG9iamVjdF9ieXRlc19tYXgYBiABKAQiZAoIUHJlc2VuY2USEQoJZGV2aWNlX2lkGAEgASgMEi8KBXN0YXRlGAIgASgOMiAuc3luY3JlbGF5LnN5bmMudjEuUHJlc2VuY2VTdGF0ZRIUCgxsYXN0X3NlZW5fbXMYAyABKAQqWgoKQ2FwYWJpbGl0eRIaChZDQVBBQklMSVRZX1VOU1BFQ0lGSUVEEAASGAoUQ0FQQUJJTElUWV9TTkFQU0hPVFMQARIWChJDQVBBQklMSVRZX09CSkVDVFMQAipYCgpNZW1iZXJSb2xlEhsKF01FTUJFUl9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSTUVNQkVSX1JPTEVfREVWSUNFEAESFQoRTUVNQkVSX1JPTEVfUEFQRVIQAiqDAQoORm91bmRpbmdQb2xpY3kSHwobRk9VTkRJTkdfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGAoURk9VTkRJTkdfUE9MSUNZX09QRU4QARIaChZGT1VORElOR19QT0xJQ1lfSU5WSVRFEAISGgoWRk9VTkRJTkdfUE9MSUNZX0NMT1NFRBADKmgKD1NuYXBzaG90VXJnZW5jeRIgChxTTkFQU0hPVF9VUkdFTkNZX1VOU1BFQ0lGSUVEEAASGAoUU05BUFNIT1RfVVJHRU5DWV9MT1cQARIZChVTTkFQU0hPVF9VUkdFTkNZX0hJR0gQAip/Cg1QcmVzZW5jZVN0YXRlEh4KGlBSRVNFTkNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVUFJFU0VOQ0VfU1RBVEVfT05MSU5FEAESFwoTUFJFU0VOQ0VfU1RBVEVfQVdBWRACEhoKFlBSRVNFTkNFX1NUQVRFX09GRkxJTkUQA2IGcHJvdG8z", [file_syncrelay_sync_v1_error]);
+  fileDesc("Ch9zeW5jcmVsYXkvc3luYy92MS9zZXNzaW9uLnByb3RvEhFzeW5jcmVsYXkuc3luYy52MSLVAQoFSGVsbG8SMQoIdmVyc2lvbnMYASABKAsyHy5zeW5jcmVsYXkuc3luYy52MS5WZXJzaW9uUmFuZ2USMwoMY2FwYWJpbGl0aWVzGAIgAygOMh0uc3luY3JlbGF5LnN5bmMudjEuQ2FwYWJpbGl0eRIQCghncm91cF9pZBgDIAEoDBIsCgRyZWFkGAQgASgLMh4uc3luY3JlbGF5LnN5bmMudjEuTG9nUG9zaXRpb24SDgoGY2xpZW50GAUgASgJEhQKDGdyb3VwX2ludml0ZRgGIAEoDCI7CgtMb2dQb3NpdGlvbhIOCgZsb2dfaWQYASABKAwSDgoGY3Vyc29yGAIgASgEEgwKBGxpbmsYAyABKAwi9gEKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIzCgxjYXBhYmlsaXRpZXMYAiADKA4yHS5zeW5jcmVsYXkuc3luYy52MS5DYXBhYmlsaXR5Eg0KBXJlbGF5GAMgASgJEikKBmxpbWl0cxgEIAEoCzIZLnN5bmNyZWxheS5zeW5jLnYxLkxpbWl0cxIwCgVncm91cBgKIAEoCzIfLnN5bmNyZWxheS5zeW5jLnYxLkdyb3VwV2VsY29tZUgAEjAKBWxvYmJ5GAsgASgLMh8uc3luY3JlbGF5LnN5bmMudjEuTG9iYnlXZWxjb21lSABCBwoFc2NvcGUi7QIKDEdyb3VwV2VsY29tZRIOCgZsb2dfaWQYASABKAwSEwoLbG9nX2NoYW5nZWQYAiABKAgSDAoEaGVhZBgDIAEoBBINCgVmbG9vchgEIAEoBBI4CgptZW1iZXJzaGlwGAUgASgLMiQuc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyc2hpcFZlcnNpb24SDQoFZXBvY2gYBiABKAQSLgoDb3duGAcgASgLMiEuc3luY3JlbGF5LnN5bmMudjEuU2VuZGVyUG9zaXRpb24SDwoHcGVuZGluZxgIIAEoBBIzCgd1cmdlbmN5GAkgASgOMiIuc3luY3JlbGF5LnN5bmMudjEuU25hcHNob3RVcmdlbmN5Ei0KCHByZXNlbmNlGAogAygLMhsuc3luY3JlbGF5LnN5bmMudjEuUHJlc2VuY2USEwoLdW5jb25maXJtZWQYCyABKAgSGAoQcmVwbGFjZWRfdGhyb3VnaBgMIAEoBCJ0CgxMb2JieVdlbGNvbWUSLwoGZ3JvdXBzGAEgAygLMh8uc3luY3JlbGF5LnN5bmMudjEuR3JvdXBTdW1tYXJ5EjMKCGZvdW5kaW5nGAIgASgOMiEuc3luY3JlbGF5LnN5bmMudjEuRm91bmRpbmdQb2xpY3kihwEKDEdyb3VwU3VtbWFyeRIQCghncm91cF9pZBgBIAEoDBIrCgRyb2xlGAIgASgOMh0uc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyUm9sZRI4CgptZW1iZXJzaGlwGAMgASgLMiQuc3luY3JlbGF5LnN5bmMudjEuTWVtYmVyc2hpcFZlcnNpb24iogEKBkxpbWl0cxIWCg5ibG9iX2J5dGVzX21heBgBIAEoDRIaChJlbnZlbG9wZV9ieXRlc19tYXgYAiABKA0SFwoPYmF0Y2hfYmxvYnNfbWF4GAMgASgNEhcKD2dyb3VwX2J5dGVzX21heBgEIAEoBBIYChBncm91cF9ieXRlc191c2VkGAUgASgEEhgKEG9iamVjdF9ieXRlc19tYXgYBiABKAQidQoIUHJlc2VuY2USEQoJZGV2aWNlX2lkGAEgASgMEi8KBXN0YXRlGAIgASgOMiAuc3luY3JlbGF5LnN5bmMudjEuUHJlc2VuY2VTdGF0ZRIUCgxsYXN0X3NlZW5fbXMYAyABKAQSDwoHcmVmdXNlZBgEIAEoCCpaCgpDYXBhYmlsaXR5EhoKFkNBUEFCSUxJVFlfVU5TUEVDSUZJRUQQABIYChRDQVBBQklMSVRZX1NOQVBTSE9UUxABEhYKEkNBUEFCSUxJVFlfT0JKRUNUUxACKlgKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIWChJNRU1CRVJfUk9MRV9ERVZJQ0UQARIVChFNRU1CRVJfUk9MRV9QQVBFUhACKoMBCg5Gb3VuZGluZ1BvbGljeRIfChtGT1VORElOR19QT0xJQ1lfVU5TUEVDSUZJRUQQABIYChRGT1VORElOR19QT0xJQ1lfT1BFThABEhoKFkZPVU5ESU5HX1BPTElDWV9JTlZJVEUQAhIaChZGT1VORElOR19QT0xJQ1lfQ0xPU0VEEAMqaAoPU25hcHNob3RVcmdlbmN5EiAKHFNOQVBTSE9UX1VSR0VOQ1lfVU5TUEVDSUZJRUQQABIYChRTTkFQU0hPVF9VUkdFTkNZX0xPVxABEhkKFVNOQVBTSE9UX1VSR0VOQ1lfSElHSBACKn8KDVByZXNlbmNlU3RhdGUSHgoaUFJFU0VOQ0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVQUkVTRU5DRV9TVEFURV9PTkxJTkUQARIXChNQUkVTRU5DRV9TVEFURV9BV0FZEAISGgoWUFJFU0VOQ0VfU1RBVEVfT0ZGTElORRADYgZwcm90bzM", [file_syncrelay_sync_v1_error]);
 
 /**
  * The device's first words: the payload of the third Noise handshake message,
@@ -60,8 +60,9 @@ export type Hello = Message<"syncrelay.sync.v1.Hello"> & {
   client: string;
 
   /**
-   * A group invite that a device shows which a restored relay no longer knows,
-   * 16 bytes. Absent otherwise.
+   * A group invite, 16 bytes, by which a device that a restored relay no longer
+   * knows asks to bring back what the relay lacks of `group_id`'s control chain.
+   * Ignored where the device is on the roster. Absent otherwise.
    *
    * @generated from field: bytes group_invite = 6;
    */
@@ -161,7 +162,8 @@ export type Welcome = Message<"syncrelay.sync.v1.Welcome"> & {
     case: "group";
   } | {
     /**
-     * Set where it did not.
+     * Set where it did not, and where it showed a group invite for a group whose
+     * roster does not hold the device.
      *
      * @generated from field: syncrelay.sync.v1.LobbyWelcome lobby = 11;
      */
@@ -250,7 +252,8 @@ export type GroupWelcome = Message<"syncrelay.sync.v1.GroupWelcome"> & {
   urgency: SnapshotUrgency;
 
   /**
-   * The other devices of the group that are connected now.
+   * The other devices of the group that are connected now, and those that the
+   * operator refuses.
    *
    * @generated from field: repeated syncrelay.sync.v1.Presence presence = 10;
    */
@@ -288,7 +291,9 @@ export const GroupWelcomeSchema: GenMessage<GroupWelcome> = /*@__PURE__*/
  */
 export type LobbyWelcome = Message<"syncrelay.sync.v1.LobbyWelcome"> & {
   /**
-   * The groups whose roster holds the authenticated key.
+   * The groups whose roster holds the authenticated key. Where `Hello` showed a
+   * group invite: the group it named, and no other, with count 0 where the relay
+   * does not have that group.
    *
    * @generated from field: repeated syncrelay.sync.v1.GroupSummary groups = 1;
    */
@@ -323,7 +328,7 @@ export type GroupSummary = Message<"syncrelay.sync.v1.GroupSummary"> & {
   groupId: Uint8Array;
 
   /**
-   * What the key is in that group.
+   * What the key is in that group. Unspecified where the roster does not hold it.
    *
    * @generated from field: syncrelay.sync.v1.MemberRole role = 2;
    */
@@ -428,6 +433,15 @@ export type Presence = Message<"syncrelay.sync.v1.Presence"> & {
    * @generated from field: uint64 last_seen_ms = 3;
    */
   lastSeenMs: bigint;
+
+  /**
+   * Whether the relay's operator refuses the device: the relay's claim, shown to
+   * people and to nobody else. No device signs anything because of it. Never set
+   * by a device.
+   *
+   * @generated from field: bool refused = 4;
+   */
+  refused: boolean;
 };
 
 /**
