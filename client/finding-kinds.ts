@@ -97,6 +97,12 @@ export const findingMeanings: Readonly<Record<FindingName, FindingMeaning>> = {
     holds: false,
     heals: "the change is shown",
   },
+  SNAPSHOT_FORGED: {
+    kind: FindingKind.SNAPSHOT_FORGED,
+    means: "a snapshot that the relay shows is not what a member of the group can have made",
+    holds: false,
+    heals: "a snapshot that holds is taken over",
+  },
 };
 
 /** The name of a kind; one of a later version has its number. */

@@ -96,7 +96,7 @@ export class Objects {
     if (name !== undefined) this.#busy.add(name);
     try {
       const outline = await this.#begin(source, name, signal);
-      await this.send(source, outline, signal, options.onProgress);
+      await this.send(source, outline, options);
       if (name !== undefined) await this.#finish(name, outline);
       return this.#stored(outline, contentType);
     } finally {
@@ -108,10 +108,13 @@ export class Objects {
   async send(
     source: ObjectSource,
     outline: Outline,
-    signal: AbortSignal | undefined,
-    onProgress: PutObjectOptions["onProgress"],
-    snapshotPart = false,
+    options: {
+      readonly signal?: AbortSignal | undefined;
+      readonly onProgress?: PutObjectOptions["onProgress"] | undefined;
+      readonly snapshotPart?: boolean;
+    },
   ): Promise<void> {
+    const { signal, onProgress, snapshotPart = false } = options;
     await sendObject(source, outline, {
       groupId: this.#core.groupId,
       wait: new SessionWait(this.#core, this.#inbox, signal),
