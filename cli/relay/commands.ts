@@ -1,13 +1,13 @@
 /** `sync-relay`: the commands of whoever runs a relay. */
 import { Command, Option } from "commander";
 import { changedSettings } from "../../server/config/config.ts";
-import { relayAddress, startRelay } from "../../server/index.ts";
 import { RelayOptionsError } from "../../server/options.ts";
 import { errorRow, SyncError } from "../../wire/errors.ts";
 import { softwareVersion } from "../../wire/protocol.ts";
 import { CommandError, ExitCode, exitCodesHelp, usageError } from "../exit-codes.ts";
 import type { Context } from "../program.ts";
 import { adminCommand } from "./admin.ts";
+import { backupCommands } from "./backup.ts";
 import {
   type ConfigOptions,
   configCommand,
@@ -16,6 +16,7 @@ import {
   readSettings,
   setSetting,
 } from "./config.ts";
+import { healthCommand } from "./health.ts";
 
 const listen = (): Option =>
   new Option("--listen <host:port>", "where devices connect (default: 127.0.0.1:8080)");
@@ -117,6 +118,8 @@ made when the relay starts for the first time.`,
     setSetting(),
     json(),
   ]);
+  healthCommand(context, program, [configFile(), listen(), json()]);
+  backupCommands(context, program);
   adminCommand(context, program);
   return program;
 }
@@ -124,6 +127,8 @@ made when the relay starts for the first time.`,
 async function serve(context: Context, options: ConfigOptions): Promise<void> {
   const { world, output, signal } = context;
   const started = await readSettings(context, options);
+  // Loaded only here: the other commands are short-lived and do without a relay.
+  const { startRelay } = await import("../../server/index.ts");
   const relay = await startRelay(started.options);
   relay.warn(started.warnings);
   let current = started;
@@ -169,6 +174,7 @@ const drainMsMax = 9_500;
 
 async function address(context: Context, options: ConfigOptions): Promise<void> {
   const { output } = context;
+  const { relayAddress } = await import("../../server/index.ts");
   const text = await relayAddress((await readSettings(context, options)).options);
   if (text === undefined) {
     throw new CommandError(ExitCode.usage, "NO_IDENTITY", "this folder holds no relay yet", {

@@ -161,7 +161,7 @@ interface Parts {
 class OpenSqliteStore implements SqliteStore {
   readonly opened: Store["opened"];
   readonly copyBeforeMigration: string | undefined;
-  readonly upkeep: StoreUpkeep;
+  readonly upkeep: SqliteUpkeep;
   readonly #parts: Parts;
   readonly #reads: Reads;
   /**
@@ -297,6 +297,7 @@ class OpenSqliteStore implements SqliteStore {
   }
 
   async close(): Promise<void> {
+    await this.upkeep.close();
     await this.#parts.wal.close();
     // The reader first: the last connection to close moves the write-ahead log into the database.
     await this.#parts.reader.close();

@@ -23,6 +23,9 @@ export class SqliteUpkeep implements StoreUpkeep {
   readonly #database: string;
   readonly #writer: SqliteConnection;
   readonly #wal: WalKeeper;
+  /** Given when the store closes: what is under way ends. */
+  readonly #closing = new AbortController();
+  readonly #underWay = new Set<Promise<unknown>>();
 
   constructor(parts: {
     readonly folder: string;
@@ -38,14 +41,11 @@ export class SqliteUpkeep implements StoreUpkeep {
 
   async backup(request: BackupRequest): Promise<string> {
     const target = join(this.#folder, `${backupPrefix}${request.name}`);
-    const identity = request.withIdentity ? await identityText(this.#folder) : undefined;
-    const release = this.#wal.hold();
-    try {
-      await makeBackup({ ...request, source: this.#database, target, identity });
+    return await this.#run(request.signal, async (signal) => {
+      const identity = request.withIdentity ? await identityText(this.#folder) : undefined;
+      await makeBackup({ ...request, source: this.#database, target, identity, signal });
       return target;
-    } finally {
-      release();
-    }
+    });
   }
 
   async clear(): Promise<void> {
@@ -53,17 +53,44 @@ export class SqliteUpkeep implements StoreUpkeep {
   }
 
   async verify(options: VerifyOptions): Promise<Verification> {
-    const release = this.#wal.hold();
-    try {
-      return await verifyStore(this.#database, options);
-    } finally {
-      release();
-    }
+    return await this.#run(
+      options.signal,
+      async (signal) => await verifyStore(this.#database, { ...options, signal }),
+    );
   }
 
   async vacuum(
     onProgress: (progress: VacuumProgress) => void,
-    signal?: AbortSignal,
+    given?: AbortSignal,
+  ): Promise<VacuumProgress> {
+    return await this.#run(given, (signal) => this.#vacuum(onProgress, signal));
+  }
+
+  /** Ends what is under way, and waits for its end. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#underWay);
+  }
+
+  /** Runs a piece of work for which the log stays as it is. */
+  async #run<Result>(
+    given: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<Result>,
+  ): Promise<Result> {
+    const signals = given === undefined ? [] : [given];
+    const release = this.#wal.hold();
+    const running = work(AbortSignal.any([this.#closing.signal, ...signals])).finally(release);
+    this.#underWay.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#underWay.delete(running);
+    }
+  }
+
+  async #vacuum(
+    onProgress: (progress: VacuumProgress) => void,
+    signal: AbortSignal,
   ): Promise<VacuumProgress> {
     const first = await this.#freeBytes();
     for (let left = first; ; ) {
@@ -73,7 +100,7 @@ export class SqliteUpkeep implements StoreUpkeep {
         await this.#writer.query("PRAGMA wal_checkpoint(TRUNCATE)");
         return progress;
       }
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       onProgress(progress);
       await this.#writer.exec(`PRAGMA incremental_vacuum(${vacuumPages})`);
       const now = await this.#freeBytes();
