@@ -9,10 +9,10 @@
  */
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
+import { Draft } from "./draft.ts";
 import {
   type ChangeOutcome,
   type ChangeRequest,
-  Draft,
   type PlanBounds,
   type PushRequest,
   placesNeeded,
@@ -20,9 +20,12 @@ import {
   planFounding,
   planPush,
   repeatedChange,
+  revokedError,
+  stateOf,
 } from "./group-log.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import type { Founding } from "./options.ts";
+import { inviteHolds, type Return, Returns } from "./returns.ts";
 import type { ControlRow, InviteRow, SenderPlace, Store } from "./store/contract.ts";
 
 /** Who asked, and is told: with what the job came to once it is on disk, or why it was refused. */
@@ -64,6 +67,18 @@ export interface FoundingJob {
 }
 
 /**
+ * A change that a device brings back which the group does not know: the relay was
+ * restored, and this device holds control blobs that it lacks.
+ */
+export interface ReturnJob extends Return {
+  readonly kind: "return";
+  readonly owner: JobOwner<ReturnJob, ChangeOutcome>;
+  readonly requestId: number;
+  readonly change: ChangeRequest;
+  readonly bytes: number;
+}
+
+/**
  * Writes what a device's row lags behind with, and its witness where it is newer.
  * Comes to whether the witness was kept.
  */
@@ -92,7 +107,7 @@ export interface OperatorJob {
   readonly bytes: number;
 }
 
-export type Job = PushJob | ChangeJob | FoundingJob | DeviceJob | OperatorJob;
+export type Job = PushJob | ChangeJob | FoundingJob | ReturnJob | DeviceJob | OperatorJob;
 
 /** What the committer needs of the relay. */
 export interface CommitterOptions {
@@ -150,9 +165,9 @@ interface Settlement {
 /** What planning needs from disk, looked up before it. */
 interface Lookups {
   readonly places: ReadonlyMap<PushJob, readonly SenderPlace[]>;
-  readonly control: ReadonlyMap<ChangeJob | FoundingJob, ControlRow | undefined>;
-  readonly invites: ReadonlyMap<FoundingJob | OperatorJob, InviteRow | undefined>;
-  readonly groups: ReadonlyMap<FoundingJob, GroupEntry | undefined>;
+  readonly control: ReadonlyMap<ChangeJob | FoundingJob | ReturnJob, ControlRow | undefined>;
+  readonly invites: ReadonlyMap<FoundingJob | ReturnJob | OperatorJob, InviteRow | undefined>;
+  readonly groups: ReadonlyMap<FoundingJob | ReturnJob, GroupEntry | undefined>;
 }
 
 export class Committer {
@@ -167,6 +182,7 @@ export class Committer {
   #nextGroupKey: number;
   #nextDeviceKey: number;
   #storeBytes: number;
+  readonly #returns = new Returns();
 
   constructor(
     options: CommitterOptions,
@@ -276,11 +292,13 @@ export class Committer {
       if (!draft.empty) await this.#options.store.commit(draft.batch(this.#options.ageS()));
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
+      this.#returns.settle(false);
       this.#options.onFailure(error);
       settle(jobs.map((job) => ({ job, outcome: error })));
       return undefined;
     }
     draft.apply();
+    this.#returns.settle(true);
     this.#storeBytes = draft.storeBytes;
     return {
       draft,
@@ -295,9 +313,9 @@ export class Committer {
   #lookUp(jobs: readonly Job[]): Lookups | Promise<Lookups> {
     const { store } = this.#options;
     const places = new Map<PushJob, readonly SenderPlace[]>();
-    const control = new Map<ChangeJob | FoundingJob, ControlRow | undefined>();
-    const invites = new Map<FoundingJob | OperatorJob, InviteRow | undefined>();
-    const groups = new Map<FoundingJob, GroupEntry | undefined>();
+    const control = new Map<ChangeJob | FoundingJob | ReturnJob, ControlRow | undefined>();
+    const invites = new Map<FoundingJob | ReturnJob | OperatorJob, InviteRow | undefined>();
+    const groups = new Map<FoundingJob | ReturnJob, GroupEntry | undefined>();
     const reads: Promise<unknown>[] = [];
     for (const job of jobs) {
       if (job.kind === "push") {
@@ -315,8 +333,8 @@ export class Committer {
             .controlByHead(job.group.row.groupKey, job.change.head)
             .then((found) => control.set(job, found)),
         );
-      } else if (job.kind === "found" || job.kind === "operator") {
-        if (job.kind === "found") reads.push(this.#lookUpFounding(job, control, groups));
+      } else if (job.kind === "found" || job.kind === "return" || job.kind === "operator") {
+        if (job.kind !== "operator") reads.push(this.#lookUpGroup(job, control, groups));
         if (job.inviteHash !== undefined) {
           reads.push(store.findInvite(job.inviteHash).then((found) => invites.set(job, found)));
         }
@@ -326,10 +344,10 @@ export class Committer {
     return reads.length === 0 ? lookups : Promise.all(reads).then(() => lookups);
   }
 
-  async #lookUpFounding(
-    job: FoundingJob,
-    control: Map<ChangeJob | FoundingJob, ControlRow | undefined>,
-    groups: Map<FoundingJob, GroupEntry | undefined>,
+  async #lookUpGroup(
+    job: FoundingJob | ReturnJob,
+    control: Map<ChangeJob | FoundingJob | ReturnJob, ControlRow | undefined>,
+    groups: Map<FoundingJob | ReturnJob, GroupEntry | undefined>,
   ): Promise<void> {
     const group = await this.#loadGroup(job.groupId);
     groups.set(job, group);
@@ -359,10 +377,11 @@ export class Committer {
         if (draft.gone(job.group)) return new SyncError(ErrorCode.NOT_A_MEMBER);
         const repeated = repeatedChange(draft, job.group, job.change, lookups.control.get(job));
         if (repeated !== undefined) return repeated;
+        const { state } = draft.device(job.device);
+        if (state !== "active") return revokedError(state);
         const outcome = planChange(
           draft,
           job.group,
-          job.device,
           job.change,
           () => this.#nextDeviceKey++,
           bounds,
@@ -372,6 +391,8 @@ export class Committer {
       }
       case "found":
         return this.#planFounding(draft, job, lookups, bounds);
+      case "return":
+        return this.#planReturn(draft, job, lookups, changes, bounds);
       case "device": {
         if (draft.deviceGone(job.device)) return false;
         const row = draft.device(job.device);
@@ -391,7 +412,11 @@ export class Committer {
   }
 
   /** An invite as it stands before this job. */
-  #invite(draft: Draft, job: FoundingJob | OperatorJob, lookups: Lookups): InviteRow | undefined {
+  #invite(
+    draft: Draft,
+    job: FoundingJob | ReturnJob | OperatorJob,
+    lookups: Lookups,
+  ): InviteRow | undefined {
     if (job.inviteHash === undefined) return undefined;
     return draft.invite(job.inviteHash) ?? lookups.invites.get(job);
   }
@@ -414,11 +439,24 @@ export class Committer {
     const invite = this.#invite(draft, job, lookups);
     const refusal = this.#foundingRefusal(job, invite);
     if (refusal !== undefined) return refusal;
-    const groupKey = this.#nextGroupKey++;
-    const outcome = planFounding(
+    const outcome = this.#found(draft, job, invite, bounds);
+    const group = draft.foundedGroup(idText(job.groupId));
+    if (!(outcome instanceof SyncError) && group !== undefined && invite !== undefined) {
+      draft.setInvite({ ...invite, usedByGroupKey: group.row.groupKey });
+    }
+    return outcome;
+  }
+
+  #found(
+    draft: Draft,
+    job: Pick<FoundingJob, "groupId" | "founder" | "change">,
+    invite: InviteRow | undefined,
+    bounds: PlanBounds,
+  ): ChangeOutcome | SyncError {
+    return planFounding(
       draft,
       {
-        groupKey,
+        groupKey: this.#nextGroupKey++,
         groupId: job.groupId,
         logId: this.#options.random(16),
         quotaBytes: invite?.quotaBytes ?? 0,
@@ -428,10 +466,6 @@ export class Committer {
       () => this.#nextDeviceKey++,
       bounds,
     );
-    if (!(outcome instanceof SyncError) && invite !== undefined) {
-      draft.setInvite({ ...invite, usedByGroupKey: groupKey });
-    }
-    return outcome;
   }
 
   #foundingRefusal(job: FoundingJob, invite: InviteRow | undefined): SyncError | undefined {
@@ -440,12 +474,51 @@ export class Committer {
     if (job.inviteHash === undefined) {
       return founding === "open" ? undefined : new SyncError(ErrorCode.REGISTRATION_CLOSED);
     }
-    const holds =
-      invite !== undefined &&
-      invite.usedByGroupKey === 0 &&
-      invite.revokedMs === 0 &&
-      (invite.expiresAgeS === 0 || invite.expiresAgeS > this.#options.ageS());
+    const holds = inviteHolds(invite, this.#options.ageS());
     return holds ? undefined : new SyncError(ErrorCode.INVITE_INVALID);
+  }
+
+  /** Whether a device may come back to a group by the invite it shows. */
+  mayReturn(by: Return, invite: InviteRow | undefined): boolean {
+    return this.#returns.may(by, invite, this.#options.ageS());
+  }
+
+  #planReturn(
+    draft: Draft,
+    job: ReturnJob,
+    lookups: Lookups,
+    changes: FinishedChange[],
+    bounds: PlanBounds,
+  ): ChangeOutcome | SyncError {
+    const group = lookups.groups.get(job) ?? draft.foundedGroup(idText(job.groupId));
+    if (group !== undefined && draft.gone(group)) return new SyncError(ErrorCode.NOT_A_MEMBER);
+    const state = group === undefined ? undefined : stateOf(draft, group, job.deviceId);
+    // Removed, or refused by the operator: an invite changes nothing about that.
+    if (state !== undefined && state !== "active") return revokedError(state);
+    const invite = this.#invite(draft, job, lookups);
+    if (state === undefined && !this.mayReturn(job, invite)) {
+      return new SyncError(ErrorCode.INVITE_INVALID);
+    }
+    if (group !== undefined) {
+      const repeated = repeatedChange(draft, group, job.change, lookups.control.get(job));
+      if (repeated !== undefined) return repeated;
+    } else if (this.#options.founding === "closed") {
+      return new SyncError(ErrorCode.REGISTRATION_CLOSED);
+    }
+    const outcome =
+      group === undefined
+        ? this.#found(draft, { ...job, founder: job.change.author }, invite, bounds)
+        : planChange(draft, group, job.change, () => this.#nextDeviceKey++, bounds);
+    if (outcome instanceof SyncError) return outcome;
+    const entry = group ?? draft.foundedGroup(idText(job.groupId));
+    if (group !== undefined) changes.push({ group, outcome });
+    if (entry === undefined || state !== undefined) return outcome;
+    if (inviteHolds(invite, this.#options.ageS())) {
+      draft.setInvite({ ...invite, usedByGroupKey: entry.row.groupKey });
+      this.#returns.begin(job);
+    }
+    if (stateOf(draft, entry, job.deviceId) !== undefined) this.#returns.end(job);
+    return outcome;
   }
 
   #bounds(): PlanBounds {

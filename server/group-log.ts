@@ -18,17 +18,15 @@ import {
 import { equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText, zeroLink } from "../wire/ids.ts";
-import { membersMax } from "../wire/limits.ts";
+import { controlChainBytesMax, membersMax } from "../wire/limits.ts";
+import type { Draft } from "./draft.ts";
 import { type DeviceEntry, GroupEntry } from "./group-state.ts";
 import type {
-  BlobRow,
-  CommitBatch,
   ControlRow,
   DeviceRole,
   DeviceRow,
   DeviceState,
   GroupRow,
-  InviteRow,
   SenderPlace,
 } from "./store/contract.ts";
 
@@ -109,7 +107,7 @@ const heldMs = 60_000;
 const repeatedSeqsMax = 4_096;
 
 /** What a blob counts towards the quota beside its parts: ids, link and row. */
-const blobOverheadBytes = 96;
+export const blobOverheadBytes = 96;
 
 export function countedBytes(blob: {
   readonly header: Uint8Array;
@@ -119,214 +117,6 @@ export function countedBytes(blob: {
   return (
     blob.header.byteLength + blob.signature.byteLength + blob.body.byteLength + blobOverheadBytes
   );
-}
-
-/** A row of a draft, which nobody else holds. */
-export type Writable<Row> = { -readonly [Key in keyof Row]: Row[Key] };
-
-/** One commit being planned. */
-export class Draft {
-  readonly #groups = new Map<GroupEntry, GroupRow>();
-  readonly #devices = new Map<DeviceEntry, DeviceRow>();
-  readonly #newDevices = new Map<GroupEntry, DeviceRow[]>();
-  readonly #founded: GroupEntry[] = [];
-  readonly #blobs: BlobRow[] = [];
-  readonly #control: ControlRow[] = [];
-  readonly #invites: InviteRow[] = [];
-  readonly #deleted = new Set<GroupEntry>();
-  #storeBytes: number;
-
-  constructor(storeBytes: number) {
-    this.#storeBytes = storeBytes;
-  }
-
-  get empty(): boolean {
-    return (
-      this.#groups.size === 0 &&
-      this.#devices.size === 0 &&
-      this.#founded.length === 0 &&
-      this.#invites.length === 0 &&
-      this.#deleted.size === 0
-    );
-  }
-
-  /** Bytes that count towards the store's limit after this commit. */
-  get storeBytes(): number {
-    return this.#storeBytes;
-  }
-
-  /** Rows of blobs so far. */
-  get blobs(): readonly BlobRow[] {
-    return this.#blobs;
-  }
-
-  group(entry: GroupEntry): GroupRow {
-    return this.#groups.get(entry) ?? entry.row;
-  }
-
-  device(entry: DeviceEntry): DeviceRow {
-    return this.#devices.get(entry) ?? entry.row;
-  }
-
-  /** The groups that this commit changes, founded ones too. */
-  get touched(): Iterable<GroupEntry> {
-    return this.#groups.keys();
-  }
-
-  /** The group's row in this commit, to be changed in place: copied once a commit, not once a push. */
-  writableGroup(entry: GroupEntry): Writable<GroupRow> {
-    const row = this.#groups.get(entry);
-    if (row !== undefined && row !== entry.row) return row;
-    const copy = { ...entry.row };
-    this.#groups.set(entry, copy);
-    return copy;
-  }
-
-  /** The device's row in this commit, to be changed in place. */
-  writableDevice(entry: DeviceEntry): Writable<DeviceRow> {
-    const row = this.#devices.get(entry);
-    if (row !== undefined && row !== entry.row) return row;
-    const copy = { ...entry.row };
-    this.#devices.set(entry, copy);
-    return copy;
-  }
-
-  /** Counts bytes that a group's row was given in place. */
-  addBytes(group: Writable<GroupRow>, bytes: number): void {
-    group.bytes += bytes;
-    this.#storeBytes += bytes;
-  }
-
-  setGroup(entry: GroupEntry, row: GroupRow): void {
-    this.#storeBytes += row.bytes - this.group(entry).bytes;
-    this.#groups.set(entry, row);
-  }
-
-  setDevice(entry: DeviceEntry, row: DeviceRow): void {
-    this.#devices.set(entry, row);
-  }
-
-  addDevice(group: GroupEntry, row: DeviceRow): void {
-    const added = this.#newDevices.get(group);
-    if (added === undefined) this.#newDevices.set(group, [row]);
-    else added.push(row);
-  }
-
-  newDevices(group: GroupEntry): readonly DeviceRow[] {
-    return this.#newDevices.get(group) ?? [];
-  }
-
-  /** Writes a row of a device that is in the group already, or that this commit adds. */
-  replaceDevice(group: GroupEntry, row: DeviceRow): void {
-    const entry = group.devicesByKey.get(row.deviceKey);
-    if (entry !== undefined) {
-      this.setDevice(entry, row);
-      return;
-    }
-    const added = this.#newDevices.get(group) ?? [];
-    this.#newDevices.set(
-      group,
-      added.map((known) => (known.deviceKey === row.deviceKey ? row : known)),
-    );
-  }
-
-  found(group: GroupEntry): void {
-    this.#founded.push(group);
-    this.#groups.set(group, group.row);
-  }
-
-  foundedGroup(groupIdText: string): GroupEntry | undefined {
-    return this.#founded.find((group) => group.idText === groupIdText);
-  }
-
-  addBlob(row: BlobRow): void {
-    this.#blobs.push(row);
-  }
-
-  addControl(row: ControlRow): void {
-    this.#control.push(row);
-  }
-
-  control(groupKey: number, head: Uint8Array): ControlRow | undefined {
-    return this.#control.find((row) => row.groupKey === groupKey && equalBytes(row.head, head));
-  }
-
-  setInvite(row: InviteRow): void {
-    this.#invites.push(row);
-  }
-
-  /** An invite as this commit leaves it so far; undefined where it does not touch it. */
-  invite(inviteHash: Uint8Array): InviteRow | undefined {
-    return this.#invites.findLast((row) => equalBytes(row.inviteHash, inviteHash));
-  }
-
-  /** Takes a group away, with whatever this commit wrote of it before. */
-  deleteGroup(entry: GroupEntry): void {
-    this.#storeBytes -= this.group(entry).bytes;
-    this.#groups.delete(entry);
-    this.#deleted.add(entry);
-  }
-
-  /** Whether a group was deleted, by this commit or one before. */
-  gone(entry: GroupEntry): boolean {
-    return entry.gone || this.#deleted.has(entry);
-  }
-
-  /** Whether a device's group was deleted, by this commit or one before. */
-  deviceGone(entry: DeviceEntry): boolean {
-    if (entry.gone) return true;
-    for (const group of this.#deleted) {
-      if (group.devicesByKey.get(entry.row.deviceKey) === entry) return true;
-    }
-    return false;
-  }
-
-  /** The place of a sender's blob that stands in this commit. */
-  placeOf(groupKey: number, deviceKey: number, seq: number): SenderPlace | undefined {
-    // From the end: what repeats is nearly always the newest.
-    for (let i = this.#blobs.length - 1; i >= 0; i--) {
-      const row = this.#blobs[i] as BlobRow;
-      if (row.groupKey === groupKey && row.deviceKey === deviceKey && row.seq === seq) return row;
-    }
-    return undefined;
-  }
-
-  /** What the store is asked to write. Ends the planning. */
-  batch(ageS: number): CommitBatch {
-    for (const [entry, row] of this.#devices) {
-      this.#devices.set(entry, {
-        ...row,
-        applied: entry.applied,
-        lastSeenMs: entry.lastSeenMs,
-      });
-    }
-    return {
-      groups: [...this.#groups.values()],
-      devices: [...this.#devices.values(), ...[...this.#newDevices.values()].flat()],
-      blobs: this.#blobs,
-      control: this.#control,
-      // The newest of each: a row is written once.
-      invites: this.#invites.filter((row) => this.invite(row.inviteHash) === row),
-      ...(this.#deleted.size === 0
-        ? {}
-        : { deletedGroups: [...this.#deleted].map((entry) => entry.row.groupKey) }),
-      ageS,
-    };
-  }
-
-  /** Takes over, after the commit is on disk, what it wrote. */
-  apply(): void {
-    for (const [entry, row] of this.#groups) entry.row = row;
-    for (const [entry, row] of this.#devices) {
-      entry.row = row;
-      entry.soft = entry.applied !== row.applied;
-    }
-    for (const [group, rows] of this.#newDevices) for (const row of rows) group.put(row);
-    for (const entry of this.#deleted) {
-      entry.gone = true;
-      for (const device of entry.devices.values()) device.gone = true;
-    }
-  }
 }
 
 /** Where a sender stands, as an error's detail. */
@@ -520,21 +310,30 @@ export function repeatedChange(
   return { count: row.number, head: row.head, epoch: row.epoch, logId: group.row.logId };
 }
 
+/** What a device is in a group, as this commit leaves it so far; undefined where it never was in it. */
+export function stateOf(
+  draft: Draft,
+  group: GroupEntry,
+  deviceId: Uint8Array,
+): DeviceState | undefined {
+  const entry = group.devices.get(idText(deviceId));
+  if (entry !== undefined) return draft.device(entry).state;
+  return draft.newDevices(group).find((row) => equalBytes(row.deviceId, deviceId))?.state;
+}
+
 /**
- * Plans a change of an existing group's membership. `nextDeviceKey` draws keys
- * for devices that are new.
+ * Plans a change of an existing group's membership, which a device may ask for
+ * that is not in it: the caller has checked that. `nextDeviceKey` draws keys for
+ * devices that are new.
  */
 export function planChange(
   draft: Draft,
   group: GroupEntry,
-  device: DeviceEntry,
   request: ChangeRequest,
   nextDeviceKey: () => number,
   bounds: PlanBounds,
 ): ChangeOutcome | SyncError {
   const groupRow = draft.group(group);
-  const { state } = draft.device(device);
-  if (state !== "active") return revokedError(state);
   if (groupRow.suspended) return new SyncError(ErrorCode.READ_ONLY);
   if (
     request.expectedCount !== groupRow.membershipCount ||
@@ -573,11 +372,15 @@ export function planChange(
     });
   }
 
+  const added = [...stays.keys()].some((text) => !roster.has(text));
+  const boundError = controlRefusal(groupRow, request, removed.length > 0 && !added);
+  if (boundError !== undefined) return boundError;
+
   for (const [, row] of removed) draft.replaceDevice(group, { ...row, state: "removed" });
   for (const [text, member] of stays) {
     const row = roster.get(text);
     if (row === undefined) {
-      draft.addDevice(group, newDevice(groupRow.groupKey, nextDeviceKey(), member, bounds.nowMs));
+      draft.addDevice(group, newDevice(groupRow.groupKey, nextDeviceKey(), member, bounds));
     } else if (row.role !== member.role) {
       draft.replaceDevice(group, { ...row, role: member.role });
     }
@@ -619,7 +422,12 @@ export function planFounding(
       logId: founding.logId,
       head: 0,
       floor: 0,
+      replacedThrough: 0,
+      trimmedThrough: 0,
+      snapshotAgeS: bounds.ageS,
       bytes: 0,
+      snapshotBytes: 0,
+      controlBytes: 0,
       blobs: 0,
       quotaBytes: founding.quotaBytes,
       membershipCount: 0,
@@ -628,12 +436,40 @@ export function planFounding(
       suspended: false,
     },
     devices: [],
+    snapshots: [],
   });
   draft.found(group);
   for (const member of request.members) {
-    draft.addDevice(group, newDevice(founding.groupKey, nextDeviceKey(), member, bounds.nowMs));
+    draft.addDevice(group, newDevice(founding.groupKey, nextDeviceKey(), member, bounds));
   }
   return commitControl(draft, group, group.row, request);
+}
+
+/** What a control blob counts towards the bound of its group. */
+function controlRowBytes(request: ChangeRequest): number {
+  return request.controlBlob.byteLength + blobOverheadBytes;
+}
+
+/**
+ * Control blobs are never trimmed, so they have a bound of their own. Somebody who fills it must not
+ * thereby keep the others from removing him: what only removes goes on, up to twice the bound.
+ */
+function controlRefusal(
+  group: GroupRow,
+  request: ChangeRequest,
+  onlyRemoves: boolean,
+): SyncError | undefined {
+  const limit = onlyRemoves ? 2 * controlChainBytesMax : controlChainBytesMax;
+  if (group.controlBytes + controlRowBytes(request) <= limit) return undefined;
+  return new SyncError(ErrorCode.QUOTA_EXCEEDED, {
+    detail: {
+      case: "quota",
+      value: create(QuotaSchema, {
+        usedBytes: BigInt(group.controlBytes),
+        limitBytes: BigInt(controlChainBytesMax),
+      }),
+    },
+  });
 }
 
 function commitControl(
@@ -655,6 +491,7 @@ function commitControl(
     membershipCount: count,
     membershipHead: request.head,
     epoch: request.epoch,
+    controlBytes: draft.group(group).controlBytes + controlRowBytes(request),
   });
   return { count, head: request.head, epoch: request.epoch, logId: groupRow.logId };
 }
@@ -686,7 +523,7 @@ function newDevice(
   groupKey: number,
   deviceKey: number,
   member: ChangedMember,
-  nowMs: number,
+  bounds: PlanBounds,
 ): DeviceRow {
   return {
     deviceKey,
@@ -698,7 +535,8 @@ function newDevice(
     lastLink: zeroLink,
     lastCursor: 0,
     applied: 0,
-    lastSeenMs: nowMs,
+    lastSeenMs: bounds.nowMs,
+    seenAgeS: bounds.ageS,
     witnessCounter: 0,
     witness: new Uint8Array(0),
   };

@@ -14,13 +14,15 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import { Committer, type FinishedCommit, type Job } from "./committer.ts";
 import { type Counters, newCounters } from "./counters.ts";
+import type { Draft } from "./draft.ts";
 import { CommitFanOut, rowsByGroup } from "./fan-out.ts";
 import { Figures } from "./figures.ts";
-import { type Draft, revokedError } from "./group-log.ts";
+import { revokedError } from "./group-log.ts";
 import { type DeviceEntry, GroupEntry } from "./group-state.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
 import type { HelloRequest } from "./requests.ts";
+import type { Return } from "./returns.ts";
 import {
   type LiveGroup,
   type Port,
@@ -168,7 +170,8 @@ export class Relay implements SessionHost {
 
   /** A handshake finished: a session begins. */
   attach(port: Port, deviceId: Uint8Array, address: string, hello: HelloRequest): SessionDriver {
-    const lobby = hello.groupId === undefined;
+    // Whoever shows an invite may turn out to be a member; until then it is a stranger.
+    const lobby = hello.groupId === undefined || hello.invite !== undefined;
     const session = new SessionDriver(this, port, deviceId, address, lobby);
     // Members come first: strangers never take all the room.
     const full = lobby && this.#lobbies.size >= Math.ceil(this.options.limits.sessionsMax / 4);
@@ -230,6 +233,8 @@ export class Relay implements SessionHost {
   join(session: SessionDriver, live: LiveGroup, device: DeviceEntry): void {
     // Before the older one ends: its device is not gone.
     live.sessions.add(session);
+    this.#lobbies.delete(session);
+    session.lobby = false;
     for (const other of live.sessions) {
       if (other !== session && other.device === device) {
         other.end(new SyncError(ErrorCode.REPLACED));
@@ -252,6 +257,10 @@ export class Relay implements SessionHost {
       if (session === except || session.device === device) continue;
       session.tellNewest({ case: "presence", value: presenceOf(device, state) });
     }
+  }
+
+  async mayReturn(by: Return): Promise<boolean> {
+    return this.#committer.mayReturn(by, await this.store.findInvite(by.inviteHash));
   }
 
   /** Puts a job into the next commit. */

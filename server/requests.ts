@@ -43,6 +43,8 @@ export interface HelloRequest {
   /** Absent: a session without a group. */
   readonly groupId: Uint8Array | undefined;
   readonly read: ReadPosition | undefined;
+  /** A group invite, by which a device that is not on the group's roster wants to come back. */
+  readonly invite?: Uint8Array;
 }
 
 /** Up to where a device has read, as it says. */
@@ -77,10 +79,13 @@ export function readHello(payload: Uint8Array): HelloRequest {
       detail: { case: "versionRange", value: create(VersionRangeSchema, protocolVersions) },
     });
   }
-  if (hello.groupInvite.byteLength > 0) sized(hello.groupInvite, groupInviteBytes);
+  const invite =
+    hello.groupInvite.byteLength > 0
+      ? { invite: keptId(hello.groupInvite, groupInviteBytes) }
+      : undefined;
   if (hello.groupId.byteLength === 0) return { version, groupId: undefined, read: undefined };
   const groupId = sized(hello.groupId, groupIdBytes);
-  if (hello.read === undefined) return { version, groupId, read: undefined };
+  if (hello.read === undefined) return { version, groupId, read: undefined, ...invite };
   const cursor = toNumber(hello.read.cursor);
   return {
     version,
@@ -90,6 +95,7 @@ export function readHello(payload: Uint8Array): HelloRequest {
       cursor,
       link: cursor === 0 ? zeroLink : sized(hello.read.link, linkBytes),
     },
+    ...invite,
   };
 }
 

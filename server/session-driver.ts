@@ -20,7 +20,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
 import { pageBytesMax, windowBlobsMax } from "../wire/limits.ts";
-import type { ChangeJob, FoundingJob, Job, JobOwner, PushJob } from "./committer.ts";
+import type { ChangeJob, FoundingJob, Job, JobOwner, PushJob, ReturnJob } from "./committer.ts";
 import type { Counters } from "./counters.ts";
 import { encodeRow } from "./fan-out.ts";
 import type { Figures } from "./figures.ts";
@@ -29,15 +29,23 @@ import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { envelopeBound, type RelayLimits, type RelayOptions } from "./options.ts";
 import type { HelloRequest, MembershipRequest } from "./requests.ts";
+import type { Return } from "./returns.ts";
 import {
   type MailboxRequest,
   type PullUnderWay,
+  type Returning,
   Session,
   type SessionEffect,
   type SessionInput,
 } from "./session.ts";
 import type { Store } from "./store/contract.ts";
-import { lobbyWelcome, logChanged, memberWelcome, witnessesOf } from "./welcome.ts";
+import {
+  lobbyWelcome,
+  logChanged,
+  memberWelcome,
+  returningWelcome,
+  witnessesOf,
+} from "./welcome.ts";
 import type { RelayWorld } from "./world.ts";
 
 /** A connection, as the relay sees it. */
@@ -77,6 +85,8 @@ export interface SessionHost {
   group(groupId: Uint8Array): Promise<LiveGroup | undefined>;
   /** A member's session begins: an older one of the same device ends. */
   join(session: SessionDriver, live: LiveGroup, device: DeviceEntry): void;
+  /** Whether a device may come back to a group by the invite it shows. */
+  mayReturn(by: Return): Promise<boolean>;
   /** A session ended. Once for each; further calls do nothing. */
   detach(session: SessionDriver): void;
   /** Puts a job into the next commit. */
@@ -101,8 +111,8 @@ export class SessionDriver {
   readonly port: Port;
   readonly deviceIdText: string;
   readonly address: string;
-  /** Whether it is a session without a group, and when it began. */
-  readonly lobby: boolean;
+  /** Whether it is a session without a group, or may become one; and when it began. */
+  lobby: boolean;
   readonly beganMs: number;
   live: LiveGroup | undefined;
   device: DeviceEntry | undefined;
@@ -310,7 +320,7 @@ export class SessionDriver {
         this.#answer(effect.requestId, { case: "done", value: {} });
         return;
       case "change":
-        this.#change(effect.requestId, effect.request);
+        this.#change(effect.requestId, effect.request, effect.returning);
         return;
       case "control":
         this.#controls.push({ requestId: effect.requestId, after: effect.after });
@@ -363,7 +373,8 @@ export class SessionDriver {
     const device = live?.entry.devices.get(this.deviceIdText);
     // Whether the group exists is told to nobody who is not in it.
     if (live === undefined || device === undefined) {
-      this.end(new SyncError(ErrorCode.NOT_A_MEMBER));
+      if (hello.invite === undefined) this.end(new SyncError(ErrorCode.NOT_A_MEMBER));
+      else await this.#greetReturning(hello.version, hello.groupId, hello.invite, live);
       return;
     }
     live.held += 1;
@@ -372,6 +383,37 @@ export class SessionDriver {
     } finally {
       live.held -= 1;
     }
+  }
+
+  /** A device that the group does not know, or a group that the relay does not: it was restored. */
+  async #greetReturning(
+    version: number,
+    groupId: Uint8Array,
+    invite: Uint8Array,
+    live: LiveGroup | undefined,
+  ): Promise<void> {
+    const { options } = this.#relay;
+    const returning = { groupId, inviteHash: blake2b256(invite) };
+    const may = await this.#relay.mayReturn({ ...returning, deviceId: this.#deviceId });
+    if (this.#ended) return;
+    if (!may) {
+      this.end(new SyncError(ErrorCode.INVITE_INVALID));
+      return;
+    }
+    this.step({
+      kind: "greeted",
+      greeting: {
+        kind: "lobby",
+        welcome: returningWelcome(
+          version,
+          options.limits,
+          options.founding,
+          groupId,
+          live?.entry.row,
+        ),
+        returning,
+      },
+    });
   }
 
   async #greetMember(hello: HelloRequest, live: LiveGroup, device: DeviceEntry): Promise<void> {
@@ -554,7 +596,7 @@ export class SessionDriver {
     }
   }
 
-  readonly #changeOwner: JobOwner<ChangeJob | FoundingJob, ChangeOutcome> = {
+  readonly #changeOwner: JobOwner<ChangeJob | FoundingJob | ReturnJob, ChangeOutcome> = {
     settled: (job, outcome) => {
       const { requestId } = job;
       this.#settled(job);
@@ -576,11 +618,21 @@ export class SessionDriver {
     },
   };
 
-  #change(requestId: number, request: MembershipRequest): void {
+  #change(requestId: number, request: MembershipRequest, returning: Returning | undefined): void {
     const { live, device } = this;
     const { founding, change } = request;
     const bytes = change.controlBlob.byteLength + 1_024;
-    if (founding !== undefined) {
+    if (returning !== undefined) {
+      this.#submit({
+        kind: "return",
+        requestId,
+        owner: this.#changeOwner,
+        ...returning,
+        deviceId: this.#deviceId,
+        change,
+        bytes: this.#bytesOf(bytes),
+      });
+    } else if (founding !== undefined) {
       this.#submit({
         kind: "found",
         requestId,

@@ -15,6 +15,7 @@ import type { Envelope } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
 import type { InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
 import type { SealedWitness } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import { PresenceState } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { equalBytes } from "../wire/bytes.ts";
 import { type EnvelopeBody, encodeEnvelope, encodeError, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 import { encodeBlobs, encodePushAck } from "../wire/hot-encoders.ts";
@@ -62,9 +63,21 @@ export interface CommittedBlobs {
 export type SessionState =
   | { readonly kind: "greeting" }
   | MemberState
-  | { readonly kind: "lobby"; readonly foundings: TokenBucket }
+  | LobbyState
   | { readonly kind: "draining" }
   | { readonly kind: "closed" };
+
+/** What a device on a session without a group may bring back to a group. */
+export interface Returning {
+  readonly groupId: Uint8Array;
+  readonly inviteHash: Uint8Array;
+}
+
+export interface LobbyState {
+  readonly kind: "lobby";
+  readonly changes: TokenBucket;
+  readonly returning: Returning | undefined;
+}
 
 export interface MemberState {
   readonly kind: "member";
@@ -89,7 +102,11 @@ export type Greeting =
       readonly welcome: EnvelopeBody;
       readonly witnesses: readonly EnvelopeBody[];
     }
-  | { readonly kind: "lobby"; readonly welcome: EnvelopeBody };
+  | {
+      readonly kind: "lobby";
+      readonly welcome: EnvelopeBody;
+      readonly returning?: Returning;
+    };
 
 export type SessionInput =
   | { readonly kind: "hello"; readonly hello: HelloRequest }
@@ -130,7 +147,13 @@ export type SessionEffect =
       readonly witness: SealedWitness | undefined;
     }
   | { readonly kind: "presence"; readonly requestId: number; readonly state: PresenceState }
-  | { readonly kind: "change"; readonly requestId: number; readonly request: MembershipRequest }
+  | {
+      readonly kind: "change";
+      readonly requestId: number;
+      readonly request: MembershipRequest;
+      /** Set where a device brings it back that is not in the group. */
+      readonly returning?: Returning;
+    }
   | { readonly kind: "control"; readonly requestId: number; readonly after: number }
   | { readonly kind: "mailbox"; readonly requestId: number; readonly request: MailboxRequest };
 
@@ -162,6 +185,8 @@ export interface SessionOutput {
 
 /** Foundings one lobby session may try: whoever asks for one has shown no more than a key. */
 const foundingRate = { perS: 0.1, burst: 5 };
+/** Control blobs that a device may bring back: it has shown an invite. */
+const returnRate = { perS: 10, burst: 1_000 };
 
 export class Session {
   #state: SessionState = { kind: "greeting" };
@@ -241,7 +266,9 @@ export class Session {
   #greeted(greeting: Greeting, nowMs: number, output: SessionOutput): void {
     output.send.push(encodeEnvelope(0, greeting.welcome));
     if (greeting.kind === "lobby") {
-      this.#state = { kind: "lobby", foundings: new TokenBucket(foundingRate, nowMs) };
+      const { returning } = greeting;
+      const changes = new TokenBucket(changeRate(returning), nowMs);
+      this.#state = { kind: "lobby", changes, returning };
       return;
     }
     for (const witnesses of greeting.witnesses) output.send.push(encodeEnvelope(0, witnesses));
@@ -381,7 +408,7 @@ export class Session {
   }
 
   #lobbyEnvelope(
-    state: Extract<SessionState, { kind: "lobby" }>,
+    state: LobbyState,
     requestId: number,
     body: Envelope["body"],
     nowMs: number,
@@ -391,14 +418,25 @@ export class Session {
       case "changeMembership": {
         needsId(requestId);
         const request = readChange(body.value);
-        if (request.founding === undefined) throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-        const waitMs = state.foundings.take(foundingRate, nowMs);
+        const { returning } = state;
+        // Without a group to come back to, a group can only be founded; with one, no other.
+        const legal =
+          request.founding === undefined
+            ? returning !== undefined
+            : returning === undefined || equalBytes(request.founding.groupId, returning.groupId);
+        if (!legal) throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+        const waitMs = state.changes.take(changeRate(returning), nowMs);
         if (waitMs > 0) {
           const error = new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs: waitMs });
           this.#refuseOnly(requestId, error, output);
           return;
         }
-        output.effects.push({ kind: "change", requestId, request });
+        output.effects.push({
+          kind: "change",
+          requestId,
+          request,
+          ...(returning === undefined ? {} : { returning }),
+        });
         return;
       }
       case "joinInvite":
@@ -534,6 +572,10 @@ function deliver(
   if (state.notified) return;
   state.notified = true;
   output.send.push(encodeEnvelope(0, { case: "notify", value: { head: BigInt(blobs.through) } }));
+}
+
+function changeRate(returning: Returning | undefined): BucketRate {
+  return returning === undefined ? foundingRate : returnRate;
 }
 
 function needsId(requestId: number): void {

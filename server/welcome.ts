@@ -20,6 +20,7 @@ import {
 } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import type { EnvelopeBody } from "../wire/envelope.ts";
+import { zeroLink } from "../wire/ids.ts";
 import { batchBlobsMax, pageBytesMax } from "../wire/limits.ts";
 import { softwareVersion } from "../wire/protocol.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
@@ -137,6 +138,35 @@ export function lobbyWelcome(
                 }),
               }),
             ),
+        }),
+      },
+    },
+  };
+}
+
+/** `Welcome` to a device that the group does not know: where the group's control chain stands, if at all. */
+export function returningWelcome(
+  version: number,
+  limits: RelayLimits,
+  founding: Founding,
+  groupId: Uint8Array,
+  row: GroupRow | undefined,
+): EnvelopeBody {
+  const membership = {
+    count: BigInt(row?.membershipCount ?? 0),
+    head: row?.membershipHead ?? zeroLink,
+  };
+  return {
+    case: "welcome",
+    value: {
+      version,
+      relay: softwareVersion,
+      limits: limitsMessage(limits, row),
+      scope: {
+        case: "lobby",
+        value: create(LobbyWelcomeSchema, {
+          founding: foundingPolicies[founding],
+          groups: [{ groupId, membership }],
         }),
       },
     },

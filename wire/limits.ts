@@ -60,6 +60,8 @@ export const headerBytesMax = 8_192;
 export const headerDeletesMax = 256;
 /** A control blob, encoded, in bytes: a full group's wraps take 315,392 of them. */
 export const controlBytesMax = 393_216;
+/** All control blobs of a group, in bytes: they are never trimmed. Who only removes may go to twice as many. */
+export const controlChainBytesMax = 64 * 1024 * 1024;
 /** Members of a group, recovery phrases included. */
 export const membersMax = 256;
 /** A sealed witness, in bytes: a full group's positions take up to 20,480 of them. */
@@ -82,6 +84,10 @@ export const inviteFailuresMax = 3;
 
 /** One range of an object, in bytes. */
 export const objectRangeBytesMax = 1024 * 1024;
+/** What ranges of an object begin at multiples of, in bytes. */
+export const objectAlignmentBytes = 65_536;
+/** One object, in bytes. */
+export const objectBytesDefault = 1024 * 1024 * 1024;
 /** Parts of a snapshot. */
 export const snapshotPartsMax = 4_096;
 /** A snapshot manifest, encoded, in bytes. */

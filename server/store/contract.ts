@@ -11,6 +11,7 @@
  * Failures to read or write are `SyncError` STORE_UNAVAILABLE with the cause
  * kept inside; a store goes on afterwards where the fault allows it.
  */
+import type { LifeReads, LifeWrites, SnapshotRow } from "./life.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 
 /** A group, its members and its counters: what a group's first session loads. */
@@ -21,9 +22,20 @@ export interface GroupRow {
   /** 16 bytes. */
   readonly logId: Uint8Array;
   readonly head: number;
+  /** Up to where headers are gone. */
   readonly floor: number;
-  /** Bytes that count towards the quota. */
+  /** Up to where the effective snapshot replaces the log; 0 without one. */
+  readonly replacedThrough: number;
+  /** Up to where bodies are gone for it: at least `floor`, at most `replacedThrough`. */
+  readonly trimmedThrough: number;
+  /** The persisted age at which that snapshot became effective, or the group was founded, in seconds. */
+  readonly snapshotAgeS: number;
+  /** Bytes that count towards the quota: the log's and the objects'. */
   readonly bytes: number;
+  /** Bytes of snapshots and their parts. */
+  readonly snapshotBytes: number;
+  /** Bytes of control blobs. */
+  readonly controlBytes: number;
   /** Blobs whose headers are there. */
   readonly blobs: number;
   /** 0: the relay's default holds. */
@@ -58,6 +70,8 @@ export interface DeviceRow {
   readonly applied: number;
   /** Milliseconds since the Unix epoch, for people. */
   readonly lastSeenMs: number;
+  /** The persisted age at which it was last connected, in seconds. */
+  readonly seenAgeS: number;
   /** Its newest witness: counter, and `SealedWitness` encoded; 0 and empty before the first. */
   readonly witnessCounter: number;
   readonly witness: Uint8Array;
@@ -127,14 +141,19 @@ export interface CommitBatch {
    * longer at once; what they hold on disk is given back by `sweep`.
    */
   readonly deletedGroups?: readonly number[];
+  /** What snapshots, objects and retention write. */
+  readonly life?: LifeWrites;
   /** The persisted age to keep, in seconds; undefined leaves it. */
   readonly ageS?: number;
+  /** What the clock says at that age, in milliseconds since the Unix epoch. */
+  readonly clockMs?: number;
 }
 
 /** A group and all its devices. */
 export interface LoadedGroup {
   readonly group: GroupRow;
   readonly devices: readonly DeviceRow[];
+  readonly snapshots: readonly SnapshotRow[];
 }
 
 /** A group that a device belongs to. */
@@ -182,7 +201,7 @@ export interface SenderPlace {
 export interface StoreTotals {
   readonly groups: number;
   readonly blobs: number;
-  /** Bytes that count towards quotas. */
+  /** Bytes that count towards quotas, and of snapshots. */
   readonly bytes: number;
   /** Bytes of the store's files on disk. */
   readonly fileBytes: number;
@@ -190,12 +209,16 @@ export interface StoreTotals {
   readonly reclaimableBytes: number;
 }
 
-export interface Store {
-  /** The next unused group and device keys, and the persisted age in seconds, as of opening. */
+export interface Store extends LifeReads {
+  /** The next unused keys, the persisted age in seconds and the clock at that age, as of opening. */
   readonly opened: {
     readonly nextGroupKey: number;
     readonly nextDeviceKey: number;
+    readonly nextSnapshotKey: number;
+    readonly nextObjectKey: number;
     readonly ageS: number;
+    /** 0 where it was never written. */
+    readonly clockMs: number;
     readonly bytes: number;
     /** Whether no group and no invite was ever made here: a first start. */
     readonly fresh: boolean;
@@ -246,8 +269,9 @@ export interface Store {
   totals(): Promise<StoreTotals>;
 
   /**
-   * Gives back some of what deleted groups hold on disk: at most `rowsMax` rows, so that commits
-   * wait for it only briefly. True where there is more to do. May run beside commits.
+   * Gives back some of what deleted groups and dropped objects hold on disk, and pages that are free
+   * in its file: at most `rowsMax` rows, so that commits wait for it only briefly. True where there is
+   * more to do. May run beside commits.
    */
   sweep(rowsMax: number): Promise<boolean>;
 

@@ -23,6 +23,16 @@ import type {
   Store,
   StoreTotals,
 } from "./contract.ts";
+import type {
+  BlobIdRow,
+  ExpiredRow,
+  FoundObject,
+  LifeWrites,
+  PendingDelete,
+  SnapshotContent,
+  TrimMeasure,
+} from "./life.ts";
+import { blobIdRow, MemoryLife, measure } from "./memory-life.ts";
 import { storeUnavailable } from "./store-errors.ts";
 
 /** Calls `synced` when the disk has written a commit: at once, or whenever the simulation says. */
@@ -67,7 +77,9 @@ class Disk {
   readonly groupKeys = new Map<string, number>();
   readonly logs = new Map<number, Log>();
   readonly invites = new Map<string, InviteRow>();
+  life = new MemoryLife();
   ageS = 0;
+  clockMs = 0;
   lastGroupKey = 0;
   lastDeviceKey = 0;
   blobs = 0;
@@ -83,7 +95,9 @@ class Disk {
       disk.logs.set(key, { blobs: [...log.blobs], control: [...log.control] });
     }
     for (const [hash, invite] of this.invites) disk.invites.set(hash, invite);
+    disk.life = this.life.copy();
     disk.ageS = this.ageS;
+    disk.clockMs = this.clockMs;
     disk.lastGroupKey = this.lastGroupKey;
     disk.lastDeviceKey = this.lastDeviceKey;
     disk.blobs = this.blobs;
@@ -129,14 +143,16 @@ class Disk {
     for (const row of batch.blobs) insert(this.#log(row.groupKey).blobs, row, cursorOf);
     for (const row of batch.control) insert(this.#log(row.groupKey).control, row, numberOf);
     for (const row of batch.invites) this.invites.set(toHex(row.inviteHash), row);
+    if (batch.life !== undefined) this.life.write(batch.life, (key) => this.#log(key).blobs);
     for (const key of batch.deletedGroups ?? []) this.#deleteGroup(key);
     this.ageS = batch.ageS ?? this.ageS;
+    this.clockMs = batch.clockMs ?? this.clockMs;
   }
 
   #writeGroup(row: GroupRow): void {
     const group = this.groups.get(row.groupKey);
     this.blobs += row.blobs - (group?.row.blobs ?? 0);
-    this.bytes += row.bytes - (group?.row.bytes ?? 0);
+    this.bytes += bytesOf(row) - (group === undefined ? 0 : bytesOf(group.row));
     if (group !== undefined) {
       group.row = row;
       return;
@@ -150,7 +166,8 @@ class Disk {
     const group = this.groups.get(groupKey);
     if (group === undefined) return;
     this.blobs -= group.row.blobs;
-    this.bytes -= group.row.bytes;
+    this.bytes -= bytesOf(group.row);
+    this.life.deleteGroup(groupKey);
     this.groups.delete(groupKey);
     this.groupKeys.delete(toHex(group.row.groupId));
     this.logs.delete(groupKey);
@@ -161,6 +178,10 @@ class Disk {
     this.logs.set(groupKey, log);
     return log;
   }
+}
+
+function bytesOf(row: GroupRow): number {
+  return row.bytes + row.snapshotBytes;
 }
 
 /** What a store is: running, or ended by a crash, or closed. */
@@ -181,7 +202,10 @@ class OpenMemoryStore implements MemoryStore {
     this.opened = {
       nextGroupKey: disk.lastGroupKey + 1,
       nextDeviceKey: disk.lastDeviceKey + 1,
+      nextSnapshotKey: disk.life.lastSnapshotKey + 1,
+      nextObjectKey: disk.life.lastObjectKey + 1,
       ageS: disk.ageS,
+      clockMs: disk.clockMs,
       bytes: disk.bytes,
       fresh: disk.lastGroupKey === 0 && disk.invites.size === 0,
     };
@@ -238,7 +262,11 @@ class OpenMemoryStore implements MemoryStore {
     const group = this.#disk.groups.get(this.#disk.groupKeys.get(toHex(groupId)) ?? 0);
     if (group === undefined) return undefined;
     const devices = [...group.devices.values()].sort((a, b) => a.deviceKey - b.deviceKey);
-    return { group: group.row, devices };
+    return {
+      group: group.row,
+      devices,
+      snapshots: this.#disk.life.snapshotsOf(group.row.groupKey),
+    };
   }
 
   async groupsOfDevice(deviceId: Uint8Array): Promise<readonly DeviceGroup[]> {
@@ -354,6 +382,99 @@ class OpenMemoryStore implements MemoryStore {
       }));
   }
 
+  async measureTrim(
+    groupKey: number,
+    after: number,
+    through: number,
+    bounds: PageBounds,
+  ): Promise<TrimMeasure> {
+    await this.#alive();
+    const blobs = this.#disk.logs.get(groupKey)?.blobs ?? [];
+    return measure(blobs, firstAbove(blobs, after, cursorOf), after, through, bounds);
+  }
+
+  async blobIds(groupKey: number, below: number, rowsMax: number): Promise<readonly BlobIdRow[]> {
+    await this.#alive();
+    const blobs = this.#disk.logs.get(groupKey)?.blobs ?? [];
+    const end = firstAbove(blobs, below - 1, cursorOf);
+    return blobs
+      .slice(Math.max(0, end - rowsMax), end)
+      .reverse()
+      .map(blobIdRow);
+  }
+
+  async expired(ageS: number, rowsMax: number): Promise<readonly ExpiredRow[]> {
+    await this.#alive();
+    return this.#disk.life.expiriesUpTo(ageS, rowsMax).map((row) => ({
+      ...row,
+      bodyBytes: this.#blobAt(row.groupKey, row.cursor)?.body.byteLength ?? 0,
+      groupId: this.#disk.groups.get(row.groupKey)?.row.groupId,
+    }));
+  }
+
+  async pendingDeletes(groupKey: number, rowsMax: number): Promise<readonly PendingDelete[]> {
+    await this.#alive();
+    return this.#disk.life.pendingDeletes(groupKey, rowsMax, (cursor) =>
+      this.#blobAt(groupKey, cursor),
+    );
+  }
+
+  async snapshotContent(snapshotKey: number): Promise<SnapshotContent | undefined> {
+    await this.#alive();
+    return this.#disk.life.snapshots.get(snapshotKey)?.content;
+  }
+
+  async groupsWithSnapshotsOf(ageS: number, rowsMax: number): Promise<readonly Uint8Array[]> {
+    await this.#alive();
+    const keys = this.#disk.life.waitingSince(ageS);
+    const groups = [...this.#disk.groups.values()].filter(({ row }) => keys.has(row.groupKey));
+    return groups.slice(0, rowsMax).map(({ row }) => row.groupId);
+  }
+
+  async findObjects(
+    groupKey: number,
+    objectIds: readonly Uint8Array[],
+  ): Promise<readonly FoundObject[]> {
+    await this.#alive();
+    return this.#disk.life.findObjects(groupKey, objectIds);
+  }
+
+  async partsOf(snapshotKey: number): Promise<readonly FoundObject[]> {
+    await this.#alive();
+    return this.#disk.life.partsOf(snapshotKey);
+  }
+
+  async readObject(objectKey: number, offset: number, lengthMax: number): Promise<Uint8Array> {
+    await this.#alive();
+    return this.#disk.life.readObject(objectKey, offset, lengthMax);
+  }
+
+  async passingObjects(ageS: number, rowsMax: number) {
+    await this.#alive();
+    return this.#disk.life.passing(ageS, rowsMax).flatMap((found) => {
+      const group = this.#disk.groups.get(found.object.groupKey);
+      return group === undefined ? [] : [{ ...found, groupId: group.row.groupId }];
+    });
+  }
+
+  async groupsToTrim(afterGroupKey: number, rowsMax: number) {
+    await this.#alive();
+    return [...this.#disk.groups.values()]
+      .map(({ row }) => row)
+      .filter(
+        (row) =>
+          row.groupKey > afterGroupKey &&
+          (row.floor < row.replacedThrough || this.#disk.life.hasDeletes(row.groupKey)),
+      )
+      .sort((a, b) => a.groupKey - b.groupKey)
+      .slice(0, rowsMax)
+      .map(({ groupKey, groupId }) => ({ groupKey, groupId }));
+  }
+
+  #blobAt(groupKey: number, cursor: number): BlobRow | undefined {
+    return find(this.#disk.logs.get(groupKey)?.blobs ?? [], cursor, cursorOf);
+  }
+
   async sweep(): Promise<boolean> {
     await this.#alive();
     return false;
@@ -386,7 +507,19 @@ function copyBatch(batch: CommitBatch): CommitBatch {
     control: batch.control.map(copyRow),
     invites: batch.invites.map(copyRow),
     ...(batch.deletedGroups === undefined ? {} : { deletedGroups: [...batch.deletedGroups] }),
+    ...(batch.life === undefined ? {} : { life: copyLife(batch.life) }),
     ...(batch.ageS === undefined ? {} : { ageS: batch.ageS }),
+    ...(batch.clockMs === undefined ? {} : { clockMs: batch.clockMs }),
+  };
+}
+
+function copyLife(life: LifeWrites): LifeWrites {
+  return {
+    ...life,
+    snapshots: life.snapshots.map(copyRow),
+    effective: life.effective.map(copyRow),
+    objects: life.objects.map(copyRow),
+    chunks: life.chunks.map(copyRow),
   };
 }
 

@@ -128,12 +128,15 @@ async function becomeStore(path: string): Promise<BackupNote> {
   try {
     const note = await readNote(connection);
     if (note === undefined) throw new Error("the backup has lost its note");
+    // One of an older version is migrated when the relay starts on it.
+    const lives = (await connection.query("PRAGMA table_info(snapshots)")).length > 0;
     // SQLite seeds its generator from the system's; each row gets bytes of its own.
     await connection.exec(`
       PRAGMA synchronous = FULL;
       PRAGMA secure_delete = ON;
       BEGIN IMMEDIATE;
       UPDATE groups SET log_id = randomblob(16);
+      ${lives ? withoutWaitingSnapshots : ""}
       DROP TABLE backup;
       COMMIT;
     `);
@@ -142,6 +145,17 @@ async function becomeStore(path: string): Promise<BackupNote> {
     await connection.close();
   }
 }
+
+/** Who made a snapshot that is not effective made it of the log that was. */
+const withoutWaitingSnapshots = `
+  UPDATE groups SET snapshot_bytes = snapshot_bytes - (
+    SELECT coalesce(sum(length(manifest) + 256), 0) FROM snapshots s
+    WHERE s.group_key = groups.group_key AND s.effective = 0);
+  DELETE FROM object_references WHERE holder IN (
+    SELECT -snapshot_key FROM snapshots WHERE effective = 0);
+  DELETE FROM snapshots WHERE effective = 0;
+  UPDATE objects SET passing = 1 WHERE part = 1 AND NOT EXISTS (
+    SELECT 1 FROM object_references r WHERE r.object_key = objects.object_key);`;
 
 /** Keeps the store that is there, whole, in a folder of its own beside it. */
 async function keepBeside(folder: string, nowMs: number): Promise<string> {

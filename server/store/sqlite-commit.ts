@@ -23,37 +23,39 @@ import type {
   InviteRow,
 } from "./contract.ts";
 import { roleNumber, stateNumber } from "./device-codes.ts";
+import { BytePacker, numbersOf } from "./packing.ts";
 import type { SqlValue } from "./sqlite-connection.ts";
+import { lifeBytes, lifeColumns, lifeStatements, lifeValues } from "./sqlite-life-commit.ts";
 
-/** Makes the view and its trigger on the connection that writes. */
-export const commitSetup = `
-CREATE TEMP VIEW commits (groups, devices, witnesses, blobs, control, invites,
-    deleted_groups, age_s, bytes)
-  AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
-
-CREATE TEMP TRIGGER commits_inserted INSTEAD OF INSERT ON commits BEGIN
+const statements = `
   INSERT INTO main.groups (group_key, head, floor, bytes, blobs, quota_bytes, membership_count,
-      epoch, suspended, group_id, log_id, membership_head)
+      epoch, suspended, replaced_through, trimmed_through, snapshot_age_s, snapshot_bytes,
+      control_bytes, group_id, log_id, membership_head)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
-      value->>8,
-      substr(new.bytes, value->>9, 32),
-      substr(new.bytes, (value->>9) + 32, 16),
-      substr(new.bytes, (value->>9) + 48, 32)
+      value->>8, value->>9, value->>10, value->>11, value->>12, value->>13,
+      substr(new.bytes, value->>14, 32),
+      substr(new.bytes, (value->>14) + 32, 16),
+      substr(new.bytes, (value->>14) + 48, 32)
     FROM json_each(new.groups) WHERE true
     ON CONFLICT (group_key) DO UPDATE SET head = excluded.head, floor = excluded.floor,
+      replaced_through = excluded.replaced_through, trimmed_through = excluded.trimmed_through,
+      snapshot_age_s = excluded.snapshot_age_s, snapshot_bytes = excluded.snapshot_bytes,
+      control_bytes = excluded.control_bytes,
       bytes = excluded.bytes, blobs = excluded.blobs, quota_bytes = excluded.quota_bytes,
       membership_count = excluded.membership_count, epoch = excluded.epoch,
       suspended = excluded.suspended, log_id = excluded.log_id, membership_head = excluded.membership_head;
 
   INSERT INTO main.devices (group_key, device_key, role, state, last_seq, last_cursor, applied,
-      last_seen_ms, device_id, last_link)
+      last_seen_ms, seen_age_s, device_id, last_link)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
-      substr(new.bytes, value->>8, 32),
-      substr(new.bytes, (value->>8) + 32, 32)
+      value->>8,
+      substr(new.bytes, value->>9, 32),
+      substr(new.bytes, (value->>9) + 32, 32)
     FROM json_each(new.devices) WHERE true
     ON CONFLICT (group_key, device_key) DO UPDATE SET role = excluded.role, state = excluded.state,
       last_seq = excluded.last_seq, last_cursor = excluded.last_cursor, applied = excluded.applied,
-      last_seen_ms = excluded.last_seen_ms, last_link = excluded.last_link;
+      last_seen_ms = excluded.last_seen_ms, seen_age_s = excluded.seen_age_s,
+      last_link = excluded.last_link;
 
   INSERT OR REPLACE INTO main.witnesses (device_key, counter, witness)
     SELECT value->>0, value->>1, substr(new.bytes, value->>2, value->>3)
@@ -93,15 +95,48 @@ CREATE TEMP TRIGGER commits_inserted INSTEAD OF INSERT ON commits BEGIN
   DELETE FROM main.devices WHERE group_key IN (SELECT value FROM json_each(new.deleted_groups));
   DELETE FROM main.groups WHERE group_key IN (SELECT value FROM json_each(new.deleted_groups));
 
-  UPDATE main.relay SET age_s = new.age_s WHERE new.age_s IS NOT NULL;
-END;
+  UPDATE main.relay SET age_s = new.age_s, clock_ms = coalesce(new.clock_ms, clock_ms)
+    WHERE new.age_s IS NOT NULL;
 `;
 
+const columns = [
+  "groups",
+  "devices",
+  "witnesses",
+  "blobs",
+  "control",
+  "invites",
+  "deleted_groups",
+  "age_s",
+  "clock_ms",
+  "bytes",
+];
+
+/**
+ * Makes the views and their triggers on the connection that writes. Two: most commits are of pushes
+ * alone, and each statement of a trigger costs also where it has nothing to do.
+ */
+export const commitSetup = `
+${viewOf("commits", columns, statements)}
+${viewOf("life_commits", [...columns, ...lifeColumns], statements + lifeStatements)}`;
+
+function viewOf(name: string, names: readonly string[], body: string): string {
+  return `
+CREATE TEMP VIEW ${name} (${names.join(", ")}) AS SELECT ${names.map(() => "NULL").join(", ")};
+CREATE TEMP TRIGGER ${name}_inserted INSTEAD OF INSERT ON ${name} BEGIN ${body} END;`;
+}
+
 /** The statement that writes a commit. */
-export const commitStatement = "INSERT INTO temp.commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+export const commitStatement = insertInto("commits", columns);
+/** The one for a commit with more than pushes and membership. */
+export const lifeCommitStatement = insertInto("life_commits", [...columns, ...lifeColumns]);
+
+function insertInto(view: string, names: readonly string[]): string {
+  return `INSERT INTO temp.${view} VALUES (${names.map(() => "?").join(", ")})`;
+}
 
 export interface PackedCommit {
-  /** What `commitStatement` is given. */
+  /** What the statement is given. */
   readonly values: readonly SqlValue[];
   /** The size of all rows' bytes together. */
   readonly bytes: number;
@@ -120,47 +155,16 @@ export function packCommit(batch: CommitBatch, witnessed: readonly DeviceRow[]):
     numbersOf(batch.invites, (row) => inviteNumbers(row, bytes)),
     (batch.deletedGroups?.length ?? 0) > 0 ? JSON.stringify(batch.deletedGroups) : null,
     batch.ageS ?? null,
+    batch.clockMs ?? null,
     bytes.packed,
   ];
+  if (batch.life !== undefined) values.push(...lifeValues(batch.life, bytes));
   return { values, bytes: length };
 }
 
-/** One array of numbers a row, as JSON; null where there are no rows. */
-function numbersOf<Row>(rows: readonly Row[], one: (row: Row) => string): string | null {
-  if (rows.length === 0) return null;
-  let text = "[";
-  for (const row of rows) text += text.length === 1 ? `[${one(row)}]` : `,[${one(row)}]`;
-  return `${text}]`;
-}
-
-/** Puts arrays one after another and tells where each begins, counted from 1 as `substr` counts. */
-class BytePacker {
-  readonly packed: Uint8Array;
-  #offset = 0;
-
-  constructor(length: number) {
-    // SQLite takes an empty array for NULL, of which no part can be taken.
-    this.packed = new Uint8Array(length + 1);
-  }
-
-  put(bytes: Uint8Array): number {
-    const start = this.#offset;
-    this.packed.set(bytes, start);
-    this.#offset = start + bytes.byteLength;
-    return start + 1;
-  }
-
-  /** For a field of fixed length, which the trigger cuts without being told. */
-  putFixed(bytes: Uint8Array, length: number): number {
-    if (bytes.byteLength !== length) {
-      throw new RangeError(`a field of ${length} bytes has ${bytes.byteLength}`);
-    }
-    return this.put(bytes);
-  }
-}
-
 function bytesOf(batch: CommitBatch, witnessed: readonly DeviceRow[]): number {
-  let length = batch.groups.length * 80 + batch.devices.length * 64 + batch.invites.length * 32;
+  let length = lifeBytes(batch.life);
+  length += batch.groups.length * 80 + batch.devices.length * 64 + batch.invites.length * 32;
   for (const row of witnessed) length += row.witness.byteLength;
   for (const row of batch.control) length += 32 + row.bytes.byteLength;
   for (const row of batch.blobs) {
@@ -173,13 +177,13 @@ function groupNumbers(row: GroupRow, bytes: BytePacker): string {
   const start = bytes.putFixed(row.groupId, 32);
   bytes.putFixed(row.logId, 16);
   bytes.putFixed(row.membershipHead, 32);
-  return `${row.groupKey},${row.head},${row.floor},${row.bytes},${row.blobs},${row.quotaBytes},${row.membershipCount},${row.epoch},${Number(row.suspended)},${start}`;
+  return `${row.groupKey},${row.head},${row.floor},${row.bytes},${row.blobs},${row.quotaBytes},${row.membershipCount},${row.epoch},${Number(row.suspended)},${row.replacedThrough},${row.trimmedThrough},${row.snapshotAgeS},${row.snapshotBytes},${row.controlBytes},${start}`;
 }
 
 function deviceNumbers(row: DeviceRow, bytes: BytePacker): string {
   const start = bytes.putFixed(row.deviceId, 32);
   bytes.putFixed(row.lastLink, 32);
-  return `${row.groupKey},${row.deviceKey},${roleNumber(row.role)},${stateNumber(row.state)},${row.lastSeq},${row.lastCursor},${row.applied},${row.lastSeenMs},${start}`;
+  return `${row.groupKey},${row.deviceKey},${roleNumber(row.role)},${stateNumber(row.state)},${row.lastSeq},${row.lastCursor},${row.applied},${row.lastSeenMs},${row.seenAgeS},${start}`;
 }
 
 function witnessNumbers(row: DeviceRow, bytes: BytePacker): string {

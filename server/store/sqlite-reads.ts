@@ -20,18 +20,42 @@ import type {
   SenderPlace,
 } from "./contract.ts";
 import { roleOf, stateOf } from "./device-codes.ts";
+import { snapshotRows, snapshotsColumn } from "./sqlite-life-reads.ts";
+
+const groupLifeColumns =
+  "g.replaced_through, g.trimmed_through, g.snapshot_age_s, g.snapshot_bytes, g.control_bytes";
+
+interface GroupLifeColumns {
+  readonly replaced_through: number;
+  readonly trimmed_through: number;
+  readonly snapshot_age_s: number;
+  readonly snapshot_bytes: number;
+  readonly control_bytes: number;
+}
+
+function lifeOf(row: GroupLifeColumns) {
+  return {
+    replacedThrough: row.replaced_through,
+    trimmedThrough: row.trimmed_through,
+    snapshotAgeS: row.snapshot_age_s,
+    snapshotBytes: row.snapshot_bytes,
+    controlBytes: row.control_bytes,
+  };
+}
 
 /** A group with all its devices, one row a device, in one statement: one moment of the store. */
 export const loadGroupSql = `
 SELECT g.group_key, g.log_id, g.head, g.floor, g.bytes, g.blobs, g.quota_bytes, g.membership_count,
-  g.membership_head, g.epoch, g.suspended, d.device_key, d.device_id, d.role, d.state, d.last_seq, d.last_link,
-  d.last_cursor, d.applied, d.last_seen_ms, w.counter, w.witness
+  g.membership_head, g.epoch, g.suspended, ${groupLifeColumns}, ${snapshotsColumn} AS snapshots,
+  d.device_key, d.device_id, d.role, d.state, d.last_seq, d.last_link,
+  d.last_cursor, d.applied, d.last_seen_ms, d.seen_age_s, w.counter, w.witness
 FROM groups g
 LEFT JOIN devices d ON d.group_key = g.group_key
 LEFT JOIN witnesses w ON w.device_key = d.device_key
 WHERE g.group_id = ? ORDER BY d.device_key`;
 
-export interface LoadGroupColumns {
+export interface LoadGroupColumns extends GroupLifeColumns {
+  readonly snapshots: string;
   readonly group_key: number;
   readonly log_id: Uint8Array;
   readonly head: number;
@@ -53,6 +77,7 @@ export interface LoadGroupColumns {
   readonly last_cursor: number;
   readonly applied: number;
   readonly last_seen_ms: number;
+  readonly seen_age_s: number;
   readonly counter: number | null;
   readonly witness: Uint8Array | null;
 }
@@ -76,6 +101,7 @@ export function loadedGroup(
     membershipHead: plain(first.membership_head),
     epoch: first.epoch,
     suspended: first.suspended !== 0,
+    ...lifeOf(first),
   };
   const devices: DeviceRow[] = [];
   for (const row of rows) {
@@ -91,11 +117,12 @@ export function loadedGroup(
       lastCursor: row.last_cursor,
       applied: row.applied,
       lastSeenMs: row.last_seen_ms,
+      seenAgeS: row.seen_age_s,
       witnessCounter: row.counter ?? 0,
       witness: row.witness === null ? new Uint8Array(0) : plain(row.witness),
     });
   }
-  return { group, devices };
+  return { group, devices, snapshots: snapshotRows(first.group_key, first.snapshots) };
 }
 
 export const groupsOfDeviceSql = `
@@ -295,14 +322,14 @@ export function inviteListing(row: InviteListingColumns): InviteListing {
 /** Key to begin after, rows at most. Devices of a group lie together, and are few. */
 export const listGroupsSql = `
 SELECT g.group_key, g.group_id, g.log_id, g.head, g.floor, g.bytes, g.blobs, g.quota_bytes,
-  g.membership_count, g.membership_head, g.epoch, g.suspended,
+  g.membership_count, g.membership_head, g.epoch, g.suspended, ${groupLifeColumns},
   (SELECT label FROM invites i WHERE i.used_by_group_key = g.group_key AND i.used_by_group_key <> 0)
     AS label,
   (SELECT count(*) FROM devices d WHERE d.group_key = g.group_key AND d.state = 0) AS active_devices,
   (SELECT max(last_seen_ms) FROM devices d WHERE d.group_key = g.group_key) AS last_seen_ms
 FROM groups g WHERE g.group_key > ?1 ORDER BY g.group_key LIMIT ?2`;
 
-export interface GroupListingColumns {
+export interface GroupListingColumns extends GroupLifeColumns {
   readonly group_key: number;
   readonly group_id: Uint8Array;
   readonly log_id: Uint8Array;
@@ -335,6 +362,7 @@ export function groupListing(row: GroupListingColumns): GroupListing {
       membershipHead: plain(row.membership_head),
       epoch: row.epoch,
       suspended: row.suspended !== 0,
+      ...lifeOf(row),
     },
     label: row.label ?? "",
     activeDevices: row.active_devices,
@@ -343,7 +371,8 @@ export function groupListing(row: GroupListingColumns): GroupListing {
 }
 
 export const relaySql = `
-SELECT groups, blobs, bytes, last_group_key, last_device_key, invites_made, age_s,
+SELECT groups, blobs, bytes, last_group_key, last_device_key, last_snapshot_key, last_object_key,
+  invites_made, age_s, clock_ms,
   (SELECT freelist_count FROM pragma_freelist_count) AS free_pages,
   (SELECT page_size FROM pragma_page_size) AS page_bytes
 FROM relay`;
@@ -354,6 +383,9 @@ export interface RelayColumns {
   readonly bytes: number;
   readonly last_group_key: number;
   readonly last_device_key: number;
+  readonly last_snapshot_key: number;
+  readonly last_object_key: number;
+  readonly clock_ms: number;
   readonly invites_made: number;
   readonly age_s: number;
   readonly free_pages: number;

@@ -24,10 +24,11 @@ import type {
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 import { migrate, migrationsFolder } from "./migrate.ts";
 import { createFile, createFolder, fileBytes } from "./private-files.ts";
-import { commitSetup, commitStatement, packCommit } from "./sqlite-commit.ts";
+import { commitSetup, commitStatement, lifeCommitStatement, packCommit } from "./sqlite-commit.ts";
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
+import { SqliteLife } from "./sqlite-life-reads.ts";
 import * as reads from "./sqlite-reads.ts";
-import { sweepDeleted } from "./sqlite-sweep.ts";
+import { sweep } from "./sqlite-sweep.ts";
 import { SqliteUpkeep } from "./sqlite-upkeep.ts";
 import { storeError } from "./store-errors.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
@@ -102,6 +103,8 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
       writer,
       reader,
       commit: await writer.prepare(commitStatement),
+      lifeCommit: await writer.prepare(lifeCommitStatement),
+      life: await SqliteLife.open(reader),
       reads: await prepareReads(reader),
       relay,
       copyBeforeMigration: copy,
@@ -153,6 +156,8 @@ interface Parts {
   readonly writer: SqliteConnection;
   readonly reader: SqliteConnection;
   readonly commit: SqlStatement;
+  readonly lifeCommit: SqlStatement;
+  readonly life: SqliteLife;
   readonly reads: Reads;
   readonly relay: reads.RelayColumns;
   readonly copyBeforeMigration: string | undefined;
@@ -179,7 +184,10 @@ class OpenSqliteStore implements SqliteStore {
     this.opened = {
       nextGroupKey: relay.last_group_key + 1,
       nextDeviceKey: relay.last_device_key + 1,
+      nextSnapshotKey: relay.last_snapshot_key + 1,
+      nextObjectKey: relay.last_object_key + 1,
       ageS: relay.age_s,
+      clockMs: relay.clock_ms,
       bytes: relay.bytes,
       fresh: relay.last_group_key === 0 && relay.invites_made === 0,
     };
@@ -190,7 +198,8 @@ class OpenSqliteStore implements SqliteStore {
       (row) => this.#witnessed.get(row.deviceKey) !== row.witnessCounter,
     );
     const { values, bytes } = packCommit(batch, witnessed);
-    await this.#parts.commit.run(values);
+    const { commit, lifeCommit } = this.#parts;
+    await (batch.life === undefined ? commit : lifeCommit).run(values);
     for (const row of witnessed) this.#rememberWitness(row);
     this.#parts.wal.committed(batch, bytes);
   }
@@ -274,8 +283,52 @@ class OpenSqliteStore implements SqliteStore {
     return rows.map(reads.inviteListing);
   }
 
+  measureTrim(...of: Parameters<Store["measureTrim"]>): ReturnType<Store["measureTrim"]> {
+    return this.#parts.life.measureTrim(...of);
+  }
+
+  blobIds(...of: Parameters<Store["blobIds"]>): ReturnType<Store["blobIds"]> {
+    return this.#parts.life.blobIds(...of);
+  }
+
+  expired(...of: Parameters<Store["expired"]>): ReturnType<Store["expired"]> {
+    return this.#parts.life.expired(...of);
+  }
+
+  pendingDeletes(...of: Parameters<Store["pendingDeletes"]>): ReturnType<Store["pendingDeletes"]> {
+    return this.#parts.life.pendingDeletes(...of);
+  }
+
+  snapshotContent(key: number): ReturnType<Store["snapshotContent"]> {
+    return this.#parts.life.snapshotContent(key);
+  }
+
+  groupsWithSnapshotsOf(ageS: number, rowsMax: number): Promise<readonly Uint8Array[]> {
+    return this.#parts.life.groupsWithSnapshotsOf(ageS, rowsMax);
+  }
+
+  findObjects(...of: Parameters<Store["findObjects"]>): ReturnType<Store["findObjects"]> {
+    return this.#parts.life.findObjects(...of);
+  }
+
+  partsOf(snapshotKey: number): ReturnType<Store["partsOf"]> {
+    return this.#parts.life.partsOf(snapshotKey);
+  }
+
+  readObject(...of: Parameters<Store["readObject"]>): Promise<Uint8Array> {
+    return this.#parts.life.readObject(...of);
+  }
+
+  passingObjects(...of: Parameters<Store["passingObjects"]>): ReturnType<Store["passingObjects"]> {
+    return this.#parts.life.passingObjects(...of);
+  }
+
+  groupsToTrim(...of: Parameters<Store["groupsToTrim"]>): ReturnType<Store["groupsToTrim"]> {
+    return this.#parts.life.groupsToTrim(...of);
+  }
+
   async sweep(rowsMax: number): Promise<boolean> {
-    return await sweepDeleted(this.#parts.writer, rowsMax);
+    return await sweep(this.#parts.writer, rowsMax);
   }
 
   async totals(): Promise<StoreTotals> {

@@ -1,31 +1,83 @@
 /**
- * Gives back what deleted groups hold on disk, piece by piece: each piece is a
- * transaction of its own, between the commits that ask for the connection too.
+ * Gives back what deleted groups and dropped objects hold on disk, and the pages
+ * that trimming freed, piece by piece: each piece is a transaction of its own,
+ * between the commits that ask for the connection too.
  */
 import type { SqliteConnection } from "./sqlite-connection.ts";
+import { chunksMax } from "./sqlite-life-commit.ts";
 
 /** Free pages that one piece gives back to the file system. */
 const vacuumPages = 1_000;
+/**
+ * Free pages that may stay in the file: a log that is trimmed as it grows would else be cut short and
+ * made longer all the time.
+ */
+const sparePages = 256;
+/** Chunks that one piece takes away: four megabytes. */
+const sweepChunks = 64;
+
+/** The tables that hold what a group leaves behind; what lies in objects goes by `dropped_objects`. */
+const tables = ["blobs", "control", "expiries", "deletes", "snapshots"];
 
 /** One piece. True where there is more. */
-export async function sweepDeleted(writer: SqliteConnection, rowsMax: number): Promise<boolean> {
+export async function sweep(writer: SqliteConnection, rowsMax: number): Promise<boolean> {
+  const found = (await sweepGroup(writer, rowsMax)) || (await sweepObject(writer));
+  return (await giveBack(writer, found ? 0 : sparePages)) || found;
+}
+
+async function sweepGroup(writer: SqliteConnection, rowsMax: number): Promise<boolean> {
   const [next] = await writer.query<{ readonly group_key: number }>(
     "SELECT group_key FROM deleted_groups LIMIT 1",
   );
   if (next === undefined) return false;
   const key = next.group_key;
-  const [left] = await writer.query<{ readonly blobs: number; readonly control: number }>(`
-    SELECT (SELECT count(*) FROM (SELECT 1 FROM blobs WHERE group_key = ${key} LIMIT 1)) AS blobs,
-      (SELECT count(*) FROM (SELECT 1 FROM control WHERE group_key = ${key} LIMIT 1)) AS control`);
-  if (left !== undefined && left.blobs > 0) {
-    await writer.exec(`DELETE FROM blobs WHERE rowid IN
-      (SELECT rowid FROM blobs WHERE group_key = ${key} LIMIT ${Math.max(1, rowsMax)})`);
-  } else if (left !== undefined && left.control > 0) {
-    await writer.exec(`DELETE FROM control WHERE rowid IN
-      (SELECT rowid FROM control WHERE group_key = ${key} LIMIT ${Math.max(1, rowsMax)})`);
-  } else {
-    await writer.exec(`DELETE FROM deleted_groups WHERE group_key = ${key}`);
+  for (const table of tables) {
+    const [left] = await writer.query(`SELECT 1 FROM ${table} WHERE group_key = ${key} LIMIT 1`);
+    if (left === undefined) continue;
+    if (table === "expiries" || table === "deletes" || table === "snapshots") {
+      await writer.exec(`
+        DELETE FROM object_references WHERE holder IN (
+          SELECT -snapshot_key FROM snapshots WHERE group_key = ${key});
+        DELETE FROM ${table} WHERE group_key = ${key}`);
+    } else {
+      await writer.exec(`DELETE FROM ${table} WHERE rowid IN
+        (SELECT rowid FROM ${table} WHERE group_key = ${key} LIMIT ${Math.max(1, rowsMax)})`);
+    }
+    return true;
   }
-  await writer.exec(`PRAGMA incremental_vacuum(${vacuumPages})`);
+  // Each by itself, in an order that may end anywhere and begins again.
+  await writer.exec(`
+    INSERT OR IGNORE INTO dropped_objects SELECT object_key, durable_bytes FROM objects
+      WHERE group_key = ${key};
+    DELETE FROM object_references WHERE object_key IN (
+      SELECT object_key FROM objects WHERE group_key = ${key});
+    DELETE FROM objects WHERE group_key = ${key};
+    DELETE FROM deleted_groups WHERE group_key = ${key}`);
   return true;
+}
+
+async function sweepObject(writer: SqliteConnection): Promise<boolean> {
+  const [next] = await writer.query<{ readonly object_key: number }>(
+    "SELECT object_key FROM dropped_objects LIMIT 1",
+  );
+  if (next === undefined) return false;
+  const first = next.object_key * chunksMax;
+  const within = `chunk_key >= ${first} AND chunk_key < ${first + chunksMax}`;
+  const [left] = await writer.query(`SELECT 1 FROM object_chunks WHERE ${within} LIMIT 1`);
+  await writer.exec(
+    left === undefined
+      ? `DELETE FROM dropped_objects WHERE object_key = ${next.object_key}`
+      : `DELETE FROM object_chunks WHERE chunk_key IN
+          (SELECT chunk_key FROM object_chunks WHERE ${within} LIMIT ${sweepChunks})`,
+  );
+  return true;
+}
+
+/** Gives a piece of the free pages back, where there are more than may stay. True where more are left. */
+async function giveBack(writer: SqliteConnection, mayStay: number): Promise<boolean> {
+  const [row] = await writer.query<{ readonly freelist_count: number }>("PRAGMA freelist_count");
+  const free = row?.freelist_count ?? 0;
+  if (free <= mayStay) return false;
+  await writer.exec(`PRAGMA incremental_vacuum(${vacuumPages})`);
+  return free > vacuumPages + mayStay;
 }

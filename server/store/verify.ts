@@ -40,6 +40,7 @@ interface GroupColumns {
   readonly head: number;
   readonly floor: number;
   readonly bytes: number;
+  readonly snapshot_bytes: number;
   readonly blobs: number;
   readonly membership_count: number;
   readonly membership_head: Uint8Array;
@@ -101,8 +102,9 @@ class Verifier {
     let groups: readonly GroupColumns[] = [];
     await this.#guarded(undefined, "the groups", async () => {
       groups = await this.#connection.query<GroupColumns>(
-        `SELECT group_key, group_id, head, floor, bytes, blobs, membership_count, membership_head,
-          epoch FROM groups ORDER BY group_key`,
+        `SELECT group_key, group_id, head, floor, bytes, ${
+          schema < 2 ? "0 AS snapshot_bytes" : "snapshot_bytes"
+        }, blobs, membership_count, membership_head, epoch FROM groups ORDER BY group_key`,
       );
       this.#allRows = groups.reduce((sum, row) => sum + row.blobs + row.membership_count, 0);
     });
@@ -307,7 +309,7 @@ class Verifier {
     for (const [what, says, is] of [
       ["groups", relay.groups, groups.length],
       ["blobs", relay.blobs, sum((group) => group.blobs)],
-      ["bytes", relay.bytes, sum((group) => group.bytes)],
+      ["bytes", relay.bytes, sum((group) => group.bytes + group.snapshot_bytes)],
     ] as const) {
       if (says !== is) this.#find(undefined, `the store counts ${says} ${what} and has ${is}`);
     }

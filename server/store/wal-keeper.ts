@@ -10,6 +10,7 @@
  */
 import type { CommitBatch } from "./contract.ts";
 import { SqliteConnection } from "./sqlite-connection.ts";
+import { lifeLogBytes } from "./sqlite-life-commit.ts";
 
 const pageBytes = 4096;
 
@@ -67,7 +68,8 @@ export class WalKeeper {
     // The counters' page and the last pages of table and index; then a row and an index page a group,
     // a page a device, and the bytes with what the tables put around them.
     const pages = 4 + 2 * groups.length + devices.length;
-    this.#bytesSince += pages * pageBytes + 1.25 * bytes;
+    const life = batch.life === undefined ? 0 : lifeLogBytes(batch.life);
+    this.#bytesSince += pages * pageBytes + 1.25 * bytes + life;
     if (this.#bytesSince < this.#options.bytesMax / 2 || this.#isMoving) return;
     this.#bytesSince = 0;
     this.#isMoving = true;

@@ -47,7 +47,10 @@ for (const subject of subjects) {
       assert.deepEqual(store.opened, {
         nextGroupKey: 1,
         nextDeviceKey: 1,
+        nextSnapshotKey: 1,
+        nextObjectKey: 1,
         ageS: 0,
+        clockMs: 0,
         bytes: 0,
         fresh: true,
       });
@@ -63,23 +66,49 @@ for (const subject of subjects) {
 
     test("loadGroup gives back the group and its devices as they were written, by device key", async (t) => {
       const store = await subject.open(t);
-      const mine = group(1, { head: 7, floor: 3, bytes: 900, blobs: 4, quotaBytes: 5, epoch: 2 });
+      const mine = group(1, {
+        head: 7,
+        floor: 3,
+        bytes: 900,
+        blobs: 4,
+        quotaBytes: 5,
+        epoch: 2,
+        replacedThrough: 5,
+        trimmedThrough: 4,
+        snapshotAgeS: 77,
+        snapshotBytes: 12,
+        controlBytes: 34,
+      });
       const devices = [
         device(1, 1, { witnessCounter: 5, witness: bytes(700, 1), applied: 6 }),
-        device(1, 2, { state: "removed", lastSeq: 9, lastLink: bytes(32, 77), lastCursor: 7 }),
+        device(1, 2, {
+          state: "removed",
+          lastSeq: 9,
+          lastLink: bytes(32, 77),
+          lastCursor: 7,
+          seenAgeS: 9,
+        }),
         device(1, 4, { role: "paper", state: "refused" }),
       ];
       await store.commit(
         batch({ groups: [mine, group(2)], devices: [...devices, device(2, 3)].reverse() }),
       );
-      assert.deepEqual(await store.loadGroup(mine.groupId), { group: mine, devices });
+      assert.deepEqual(await store.loadGroup(mine.groupId), {
+        group: mine,
+        devices,
+        snapshots: [],
+      });
       assert.equal(await store.loadGroup(bytes(32, 99)), undefined);
     });
 
     test("a group without devices is loaded without any", async (t) => {
       const store = await subject.open(t);
       await store.commit(batch({ groups: [group(1)] }));
-      assert.deepEqual(await store.loadGroup(group(1).groupId), { group: group(1), devices: [] });
+      assert.deepEqual(await store.loadGroup(group(1).groupId), {
+        group: group(1),
+        devices: [],
+        snapshots: [],
+      });
     });
 
     test("groups and devices are written whole, and again with the same rows", async (t) => {
@@ -90,7 +119,20 @@ for (const subject of subjects) {
           devices: [device(1, 1, { witnessCounter: 1, witness: bytes(9, 9) })],
         }),
       );
-      const groups = [group(1, { head: 12, bytes: 5, logId: bytes(16, 55), epoch: 3 })];
+      const groups = [
+        group(1, {
+          head: 12,
+          bytes: 5,
+          floor: 2,
+          replacedThrough: 4,
+          trimmedThrough: 3,
+          snapshotAgeS: 8,
+          snapshotBytes: 6,
+          controlBytes: 7,
+          logId: bytes(16, 55),
+          epoch: 3,
+        }),
+      ];
       const devices = [
         device(1, 1, {
           role: "paper",
@@ -100,12 +142,17 @@ for (const subject of subjects) {
           lastCursor: 12,
           applied: 11,
           lastSeenMs: 1_900_000_000_000,
+          seenAgeS: 99,
           witnessCounter: 2,
           witness: bytes(30, 3),
         }),
       ];
       for (let times = 0; times < 3; times++) await store.commit(batch({ groups, devices }));
-      assert.deepEqual(await store.loadGroup(group(1).groupId), { group: groups[0], devices });
+      assert.deepEqual(await store.loadGroup(group(1).groupId), {
+        group: groups[0],
+        devices,
+        snapshots: [],
+      });
       assert.equal((await store.totals()).groups, 1);
     });
 
@@ -285,7 +332,11 @@ for (const subject of subjects) {
       await store.commit(
         batch({ groups: [mine], devices: [sender], blobs, control: [change], ageS: large }),
       );
-      assert.deepEqual(await store.loadGroup(mine.groupId), { group: mine, devices: [sender] });
+      assert.deepEqual(await store.loadGroup(mine.groupId), {
+        group: mine,
+        devices: [sender],
+        snapshots: [],
+      });
       assert.deepEqual(await store.readBlobs(1, 0, most, wide), blobs);
       assert.deepEqual(await store.readBlobs(1, large, most, wide), blobs.slice(1));
       assert.deepEqual(await store.readBlobs(1, large - 1, large, wide), blobs.slice(0, 1));
@@ -538,6 +589,7 @@ for (const subject of subjects) {
       assert.deepEqual(await store.loadGroup(group(1).groupId), {
         group: before.groups[0],
         devices: before.devices,
+        snapshots: [],
       });
       assert.equal(await store.loadGroup(group(2).groupId), undefined);
       assert.deepEqual(await cursors(store), [1, 2]);
@@ -553,6 +605,7 @@ for (const subject of subjects) {
       assert.deepEqual(await store.loadGroup(group(1).groupId), {
         group: next.groups[0],
         devices: [next.devices[0]],
+        snapshots: [],
       });
       assert.deepEqual(await store.findInvite(invite(1).inviteHash), invite(1));
     });

@@ -98,7 +98,10 @@ test("a store that was ended is opened again with what it had", async () => {
   assert.deepEqual(again.opened, {
     nextGroupKey: 6,
     nextDeviceKey: 1,
+    nextSnapshotKey: 1,
+    nextObjectKey: 1,
     ageS: 9,
+    clockMs: 0,
     bytes: 0,
     fresh: false,
   });

@@ -33,11 +33,18 @@ test("a store that is opened again has everything, and goes on with its keys", a
   assert.deepEqual(second.opened, {
     nextGroupKey: 4,
     nextDeviceKey: 8,
+    nextSnapshotKey: 1,
+    nextObjectKey: 1,
     ageS: 12_345,
+    clockMs: 0,
     bytes: 800,
     fresh: false,
   });
-  assert.deepEqual(await second.loadGroup(mine.groupId), { group: mine, devices: [sender] });
+  assert.deepEqual(await second.loadGroup(mine.groupId), {
+    group: mine,
+    devices: [sender],
+    snapshots: [],
+  });
   assert.deepEqual(await second.readBlobs(3, 0, 2, wide), [blob(3, 1), blob(3, 2)]);
   assert.deepEqual(await second.readControl(3, 0, 1), [control(3, 1)]);
   assert.deepEqual(await second.findInvite(invite(1).inviteHash), invite(1));
