@@ -16,8 +16,13 @@ import type { Scope, Tokens } from "./tokens.ts";
 /** What a path asks for: nothing, or a token of some scope. */
 export type Needs = Scope | "nothing";
 
-/** What becomes of a request. */
-export type Verdict = "admitted" | "unauthenticated" | "forbidden" | "limited";
+/** Why a request is refused. */
+export type Refusal = "unauthenticated" | "forbidden" | "limited";
+
+/** What becomes of a request; `scope` says what who is admitted may do. */
+export type Verdict =
+  | { readonly admitted: true; readonly scope: Needs }
+  | { readonly admitted: false; readonly why: Refusal };
 
 export interface GuardedRequest {
   readonly path: string;
@@ -54,23 +59,25 @@ export class Guard {
 
   async check(request: GuardedRequest): Promise<Verdict> {
     const verdict = await this.#check(request);
-    if (verdict === "admitted") this.#counters.requests += 1;
-    else this.#counters[verdict] += 1;
+    if (verdict.admitted) this.#counters.requests += 1;
+    else this.#counters[verdict.why] += 1;
     return verdict;
   }
 
   async #check(request: GuardedRequest): Promise<Verdict> {
     // A path that is not there is told only to whoever may look.
     const needs = this.#needs.get(request.path) ?? "read";
-    if (needs === "nothing") return "admitted";
+    if (needs === "nothing") return admitted("nothing");
     if (this.#tokens === undefined) {
       // Without tokens a page in this machine's browser must not get here by a name of its own.
-      return isLoopbackName(request.host) ? "admitted" : "forbidden";
+      return isLoopbackName(request.host) ? admitted("admin") : refused("forbidden");
     }
     const token = /^Bearer +([A-Za-z0-9._~+/=-]{1,256})$/i.exec(request.authorization ?? "")?.[1];
     const scope = token === undefined ? undefined : await this.#tokens.scopeOf(token);
-    if (scope === undefined) return this.#failed(request.address) ? "unauthenticated" : "limited";
-    return needs === "admin" && scope !== "admin" ? "forbidden" : "admitted";
+    if (scope === undefined) {
+      return refused(this.#failed(request.address) ? "unauthenticated" : "limited");
+    }
+    return needs === "admin" && scope !== "admin" ? refused("forbidden") : admitted(scope);
   }
 
   /** Counts a failure; whether it was within the rate. */
@@ -105,6 +112,14 @@ export function needsOf(services: readonly DescService[]): Map<string, Needs> {
     }
   }
   return needs;
+}
+
+function admitted(scope: Needs): Verdict {
+  return { admitted: true, scope };
+}
+
+function refused(why: Refusal): Verdict {
+  return { admitted: false, why };
 }
 
 function isLoopbackName(host: string | undefined): boolean {

@@ -1,20 +1,26 @@
 /**
- * The side listener: the side API over Connect, gRPC and gRPC-Web, health and
- * figures over plain HTTP. HTTP/1.1 and HTTP/2 share one port, in the clear: the
+ * The side listener: the side API over Connect, gRPC and gRPC-Web, health, figures
+ * and the status page over plain HTTP. HTTP/1.1 and HTTP/2 share one port, in the clear: the
  * first bytes of a connection say which it is.
  */
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { createServer as createHttp2Server, type Http2Server } from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createContextValues,
+  type Interceptor,
+} from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health as GrpcHealth } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { BackupService } from "../../gen/syncrelay/admin/v1/backup_pb.ts";
 import { DeviceService } from "../../gen/syncrelay/admin/v1/device_pb.ts";
 import { GroupService } from "../../gen/syncrelay/admin/v1/group_pb.ts";
-import { type Health, HealthService } from "../../gen/syncrelay/admin/v1/health_pb.ts";
+import { type Health, HealthService, Scope } from "../../gen/syncrelay/admin/v1/health_pb.ts";
 import { InviteService } from "../../gen/syncrelay/admin/v1/invite_pb.ts";
 import { MaintenanceService } from "../../gen/syncrelay/admin/v1/maintenance_pb.ts";
 import { MetricsService } from "../../gen/syncrelay/admin/v1/metrics_pb.ts";
@@ -27,15 +33,22 @@ import { ProcessWatch } from "../observe/process-figures.ts";
 import { prometheusContentType, prometheusText } from "../observe/prometheus.ts";
 import { parseListen } from "../options.ts";
 import type { Relay } from "../relay.ts";
+import { type PageAnswer, StatusPage } from "../status-page/status-page.ts";
 import { backupService } from "./backup.ts";
 import { deviceService } from "./devices.ts";
 import { connectErrorOf } from "./errors.ts";
 import { groupService } from "./groups.ts";
-import { Guard, needsOf, type Verdict } from "./guard.ts";
+import { Guard, type Needs, needsOf, type Refusal } from "./guard.ts";
 import { inviteService } from "./invites.ts";
 import { maintenanceService } from "./maintenance.ts";
 import { reflectionService } from "./reflection.ts";
-import { grpcHealthService, healthService, metricsService, type StatusSources } from "./status.ts";
+import {
+  grpcHealthService,
+  healthService,
+  metricsService,
+  type StatusSources,
+  scopeKey,
+} from "./status.ts";
 import type { Tokens } from "./tokens.ts";
 import { Watchers } from "./watch.ts";
 
@@ -76,15 +89,22 @@ interface Request {
   readonly url?: string | undefined;
   readonly method?: string | undefined;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly socket: { readonly remoteAddress?: string | undefined };
+  readonly socket: { readonly remoteAddress?: string | undefined; destroy(): unknown };
   readonly httpVersionMajor: number;
   resume(): unknown;
 }
 
 interface Response {
   writeHead(status: number, headers: Record<string, string>): unknown;
-  end(text: string): unknown;
+  end(body: string | Uint8Array): unknown;
+  once(event: "close", run: () => void): unknown;
 }
+
+const scopeOf: Readonly<Record<Needs, Scope>> = {
+  nothing: Scope.UNSPECIFIED,
+  read: Scope.READ,
+  admin: Scope.ADMIN,
+};
 
 export class SideListener {
   readonly counters: AdminCounters = { requests: 0, unauthenticated: 0, forbidden: 0, limited: 0 };
@@ -97,6 +117,9 @@ export class SideListener {
   readonly #net: Server;
   readonly #sockets = new Set<Socket>();
   readonly #patienceMs: number;
+  readonly #page: StatusPage;
+  /** What whoever sent a request may do. */
+  readonly #scopes = new WeakMap<object, Scope>();
 
   constructor(options: SideListenerOptions) {
     this.#options = options;
@@ -107,6 +130,8 @@ export class SideListener {
       needs.set(`/${GrpcHealth.typeName}/${method.name}`, "nothing");
     }
     needs.set("/health", "nothing");
+    this.#page = new StatusPage({ tokens: options.tokens !== undefined });
+    for (const target of this.#page.targets) needs.set(target, "nothing");
     this.#guard = new Guard(options.tokens, needs, this.counters, relay.world.monotonicMs);
     const rpc = connectNodeAdapter({
       routes: (router) => this.#route(router),
@@ -116,6 +141,8 @@ export class SideListener {
       acceptCompression: [],
       shutdownSignal: this.#stop.signal,
       grpcWeb: true,
+      contextValues: (request) =>
+        createContextValues().set(scopeKey, this.#scopes.get(request) ?? Scope.UNSPECIFIED),
     });
     type Take = (request: Request, response: Response, pass: () => void) => void;
     const take: Take = (request, response, pass) => {
@@ -273,9 +300,20 @@ export class SideListener {
       host: headerOf(request, ":authority") ?? headerOf(request, "host"),
       address: limitKey(request.socket.remoteAddress ?? ""),
     });
-    if (verdict !== "admitted") {
+    if (!verdict.admitted) {
       // Nothing of the body is read; HTTP/1.1 has no other way to say so than to close.
-      refuse(response, verdict, request.httpVersionMajor === 1);
+      refuse(response, verdict.why, request.httpVersionMajor === 1);
+      return;
+    }
+    this.#scopes.set(request, scopeOf[verdict.scope]);
+    const page = this.#page.answer({
+      target: request.url ?? "",
+      method: request.method ?? "",
+      acceptEncoding: headerOf(request, "accept-encoding"),
+      ifNoneMatch: headerOf(request, "if-none-match"),
+    });
+    if (page !== undefined) {
+      this.#answerPage(request, response, page);
       return;
     }
     const looks = request.method === "GET" || request.method === "HEAD";
@@ -298,18 +336,29 @@ export class SideListener {
     }
     pass();
   }
+
+  #answerPage(request: Request, response: Response, page: PageAnswer): void {
+    const { "content-length": length = "0", "transfer-encoding": encoding } = request.headers;
+    const unread = request.httpVersionMajor === 1 && (length !== "0" || encoding !== undefined);
+    // Whoever has no token yet must not hold a connection by not reading what it asked for.
+    const late = setTimeout(() => request.socket.destroy(), 3 * this.#patienceMs);
+    response.once("close", () => clearTimeout(late));
+    response.writeHead(page.status, {
+      ...page.headers,
+      ...(unread ? { connection: "close" } : {}),
+    });
+    response.end(page.body);
+  }
 }
 
-const refusals: Readonly<
-  Record<Exclude<Verdict, "admitted">, { readonly status: number; readonly code: string }>
-> = {
+const refusals: Readonly<Record<Refusal, { readonly status: number; readonly code: string }>> = {
   unauthenticated: { status: 401, code: "unauthenticated" },
   forbidden: { status: 403, code: "permission_denied" },
   limited: { status: 429, code: "resource_exhausted" },
 };
 
 /** One short answer for every cause, in the form that Connect's clients read too. */
-function refuse(response: Response, verdict: Exclude<Verdict, "admitted">, close: boolean): void {
+function refuse(response: Response, verdict: Refusal, close: boolean): void {
   const { status, code } = refusals[verdict];
   answer(response, status, code, {
     ...(verdict === "unauthenticated" ? { "www-authenticate": "Bearer" } : {}),

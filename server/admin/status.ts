@@ -1,6 +1,6 @@
 /** `HealthService`, `MetricsService` and gRPC's own health: how the relay is. */
 import { clone, equals } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, createContextKey, type ServiceImpl } from "@connectrpc/connect";
 import {
   type Health as GrpcHealth,
   HealthCheckResponse_ServingStatus as ServingStatus,
@@ -10,6 +10,7 @@ import {
   HealthSchema,
   type HealthService,
   HealthStatus,
+  Scope,
 } from "../../gen/syncrelay/admin/v1/health_pb.ts";
 import type { Metric, MetricsService } from "../../gen/syncrelay/admin/v1/metrics_pb.ts";
 import { invalid } from "./errors.ts";
@@ -23,6 +24,9 @@ export interface StatusSources {
   readonly watchers: Watchers;
 }
 
+/** What whoever calls may do, as the side listener found it. */
+export const scopeKey = createContextKey<Scope>(Scope.UNSPECIFIED, { description: "scope" });
+
 /** How often a watched state is looked at, in milliseconds. */
 const lookMs = 1_000;
 const intervalMsDefault = 5_000;
@@ -30,7 +34,7 @@ const intervalMsMax = 3_600_000;
 
 export function healthService(sources: StatusSources): ServiceImpl<typeof HealthService> {
   return {
-    check: () => ({ health: sources.health() }),
+    check: (_, { values }) => ({ health: sources.health(), scope: values.get(scopeKey) }),
     watch: (_, { signal }) =>
       sources.watchers.run(async function* () {
         let told: Health | undefined;

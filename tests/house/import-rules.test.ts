@@ -161,9 +161,26 @@ const cases: readonly Case[] = [
     "store/sqlite.ts",
     "admin/service.ts",
     "observe/log.ts",
+    "status-page/status-page.ts",
     "main.ts",
     "identity.ts",
   ].map((file) => ({ file: `server/${file}`, source: importOf("node:fs") })),
+
+  // the status page's own code runs in a browser, and has only what is served beside it
+  { file: "server/status-page/page/a.js", source: importOf("./uplot.js") },
+  { file: "server/status-page/page/a.js", source: valueOf("sessionStorage.length") },
+  ...["node:fs", "uplot", "../status-page.ts", "./deep/a.js", "https://example.com/a.js"].map(
+    (specifier) => ({
+      file: "server/status-page/page/a.js",
+      source: importOf(specifier),
+      refusedBy: imports,
+    }),
+  ),
+  ...["process.env", "localStorage.length", "globalThis.localStorage"].map((expression) => ({
+    file: "server/status-page/page/a.js",
+    source: valueOf(expression),
+    refusedBy: globals,
+  })),
   { file: "server/net/listener.ts", source: importOf("ws") },
   { file: "server/store/sqlite.ts", source: importOf("sqlite3") },
   ...pureServerFiles.flatMap(impure),

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/admin/v1/health.proto.
  */
 export const file_syncrelay_admin_v1_health: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zeW5jcmVsYXkvYWRtaW4vdjEvaGVhbHRoLnByb3RvEhJzeW5jcmVsYXkuYWRtaW4udjEiGwoZSGVhbHRoU2VydmljZUNoZWNrUmVxdWVzdCJIChpIZWFsdGhTZXJ2aWNlQ2hlY2tSZXNwb25zZRIqCgZoZWFsdGgYASABKAsyGi5zeW5jcmVsYXkuYWRtaW4udjEuSGVhbHRoIhsKGUhlYWx0aFNlcnZpY2VXYXRjaFJlcXVlc3QiSAoaSGVhbHRoU2VydmljZVdhdGNoUmVzcG9uc2USKgoGaGVhbHRoGAEgASgLMhouc3luY3JlbGF5LmFkbWluLnYxLkhlYWx0aCKdAQoGSGVhbHRoEjAKBnN0YXR1cxgBIAEoDjIgLnN5bmNyZWxheS5hZG1pbi52MS5IZWFsdGhTdGF0dXMSLQoIcHJvYmxlbXMYAiADKAsyGy5zeW5jcmVsYXkuYWRtaW4udjEuUHJvYmxlbRIPCgd2ZXJzaW9uGAMgASgJEhAKCHVwdGltZV9zGAQgASgEEg8KB2FkZHJlc3MYBSABKAkiSQoHUHJvYmxlbRItCgRraW5kGAEgASgOMh8uc3luY3JlbGF5LmFkbWluLnYxLlByb2JsZW1LaW5kEg8KB21lc3NhZ2UYAiABKAkqewoMSGVhbHRoU3RhdHVzEh0KGUhFQUxUSF9TVEFUVVNfVU5TUEVDSUZJRUQQABIUChBIRUFMVEhfU1RBVFVTX09LEAESGgoWSEVBTFRIX1NUQVRVU19ERUdSQURFRBACEhoKFkhFQUxUSF9TVEFUVVNfRFJBSU5JTkcQAyqWAQoLUHJvYmxlbUtpbmQSHAoYUFJPQkxFTV9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaUFJPQkxFTV9LSU5EX1NUT1JFX0ZBSUxJTkcQARIiCh5QUk9CTEVNX0tJTkRfU1RPUkVfTkVBUkxZX0ZVTEwQAhIlCiFQUk9CTEVNX0tJTkRfU0VTU0lPTlNfTkVBUkxZX0ZVTEwQAzLrAQoNSGVhbHRoU2VydmljZRJrCgVDaGVjaxItLnN5bmNyZWxheS5hZG1pbi52MS5IZWFsdGhTZXJ2aWNlQ2hlY2tSZXF1ZXN0Gi4uc3luY3JlbGF5LmFkbWluLnYxLkhlYWx0aFNlcnZpY2VDaGVja1Jlc3BvbnNlIgOQAgESbQoFV2F0Y2gSLS5zeW5jcmVsYXkuYWRtaW4udjEuSGVhbHRoU2VydmljZVdhdGNoUmVxdWVzdBouLnN5bmNyZWxheS5hZG1pbi52MS5IZWFsdGhTZXJ2aWNlV2F0Y2hSZXNwb25zZSIDkAIBMAFiBnByb3RvMw");
+  fileDesc("Ch9zeW5jcmVsYXkvYWRtaW4vdjEvaGVhbHRoLnByb3RvEhJzeW5jcmVsYXkuYWRtaW4udjEiGwoZSGVhbHRoU2VydmljZUNoZWNrUmVxdWVzdCJyChpIZWFsdGhTZXJ2aWNlQ2hlY2tSZXNwb25zZRIqCgZoZWFsdGgYASABKAsyGi5zeW5jcmVsYXkuYWRtaW4udjEuSGVhbHRoEigKBXNjb3BlGAIgASgOMhkuc3luY3JlbGF5LmFkbWluLnYxLlNjb3BlIhsKGUhlYWx0aFNlcnZpY2VXYXRjaFJlcXVlc3QiSAoaSGVhbHRoU2VydmljZVdhdGNoUmVzcG9uc2USKgoGaGVhbHRoGAEgASgLMhouc3luY3JlbGF5LmFkbWluLnYxLkhlYWx0aCKdAQoGSGVhbHRoEjAKBnN0YXR1cxgBIAEoDjIgLnN5bmNyZWxheS5hZG1pbi52MS5IZWFsdGhTdGF0dXMSLQoIcHJvYmxlbXMYAiADKAsyGy5zeW5jcmVsYXkuYWRtaW4udjEuUHJvYmxlbRIPCgd2ZXJzaW9uGAMgASgJEhAKCHVwdGltZV9zGAQgASgEEg8KB2FkZHJlc3MYBSABKAkiSQoHUHJvYmxlbRItCgRraW5kGAEgASgOMh8uc3luY3JlbGF5LmFkbWluLnYxLlByb2JsZW1LaW5kEg8KB21lc3NhZ2UYAiABKAkqewoMSGVhbHRoU3RhdHVzEh0KGUhFQUxUSF9TVEFUVVNfVU5TUEVDSUZJRUQQABIUChBIRUFMVEhfU1RBVFVTX09LEAESGgoWSEVBTFRIX1NUQVRVU19ERUdSQURFRBACEhoKFkhFQUxUSF9TVEFUVVNfRFJBSU5JTkcQAyqWAQoLUHJvYmxlbUtpbmQSHAoYUFJPQkxFTV9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaUFJPQkxFTV9LSU5EX1NUT1JFX0ZBSUxJTkcQARIiCh5QUk9CTEVNX0tJTkRfU1RPUkVfTkVBUkxZX0ZVTEwQAhIlCiFQUk9CTEVNX0tJTkRfU0VTU0lPTlNfTkVBUkxZX0ZVTEwQAyo/CgVTY29wZRIVChFTQ09QRV9VTlNQRUNJRklFRBAAEg4KClNDT1BFX1JFQUQQARIPCgtTQ09QRV9BRE1JThACMusBCg1IZWFsdGhTZXJ2aWNlEmsKBUNoZWNrEi0uc3luY3JlbGF5LmFkbWluLnYxLkhlYWx0aFNlcnZpY2VDaGVja1JlcXVlc3QaLi5zeW5jcmVsYXkuYWRtaW4udjEuSGVhbHRoU2VydmljZUNoZWNrUmVzcG9uc2UiA5ACARJtCgVXYXRjaBItLnN5bmNyZWxheS5hZG1pbi52MS5IZWFsdGhTZXJ2aWNlV2F0Y2hSZXF1ZXN0Gi4uc3luY3JlbGF5LmFkbWluLnYxLkhlYWx0aFNlcnZpY2VXYXRjaFJlc3BvbnNlIgOQAgEwAWIGcHJvdG8z");
 
 /**
  * Asks how the relay is.
@@ -39,6 +39,14 @@ export type HealthServiceCheckResponse = Message<"syncrelay.admin.v1.HealthServi
    * @generated from field: syncrelay.admin.v1.Health health = 1;
    */
   health?: Health | undefined;
+
+  /**
+   * What the caller may do: the scope of its token, and everything where the
+   * relay asks for none. So that a caller does not offer what would be refused.
+   *
+   * @generated from field: syncrelay.admin.v1.Scope scope = 2;
+   */
+  scope: Scope;
 };
 
 /**
@@ -242,6 +250,40 @@ export enum ProblemKind {
  */
 export const ProblemKindSchema: GenEnum<ProblemKind> = /*@__PURE__*/
   enumDesc(file_syncrelay_admin_v1_health, 1);
+
+/**
+ * What a token may do.
+ *
+ * @generated from enum syncrelay.admin.v1.Scope
+ */
+export enum Scope {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Look.
+   *
+   * @generated from enum value: SCOPE_READ = 1;
+   */
+  READ = 1,
+
+  /**
+   * Everything.
+   *
+   * @generated from enum value: SCOPE_ADMIN = 2;
+   */
+  ADMIN = 2,
+}
+
+/**
+ * Describes the enum syncrelay.admin.v1.Scope.
+ */
+export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
+  enumDesc(file_syncrelay_admin_v1_health, 2);
 
 /**
  * How the relay is. Scope: read.

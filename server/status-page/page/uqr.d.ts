@@ -1,0 +1,2 @@
+/** The types of `/status/uqr.js`: the library's own. */
+export { encode } from "uqr";
