@@ -4,12 +4,11 @@
  * the newest says all that the ones before said.
  */
 
-import type { Witnesses } from "../gen/syncrelay/sync/v1/log_pb.ts";
-import { equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
-import { openWitness, sealWitness, type WitnessClaims } from "./seal/witness.ts";
+import { Retry } from "./retry.ts";
+import { sealWitness } from "./seal/witness.ts";
 import { StateStoreError } from "./state-store.ts";
 
 /** Between two acknowledgements, in milliseconds. */
@@ -22,8 +21,8 @@ const witnessLatestMs = 24 * 60 * 60 * 1000;
 export interface AcknowledgerHooks {
   caughtUp(): boolean;
   nextWitnessCounter(): Promise<number>;
-  /** Another device's witness was opened. */
-  witnessed(sender: string, claims: WitnessClaims): void;
+  /** Whether a restored relay still lacks what it had of this device: it says nothing of that log until then. */
+  owes(): boolean;
 }
 
 export class Acknowledger {
@@ -33,6 +32,9 @@ export class Acknowledger {
   #cancelTimer: (() => void) | undefined;
   #busy = false;
   #again = false;
+  readonly #retry: Retry;
+  /** The relay refused the last one: the next waits, each time longer. */
+  #refused = false;
   /** What the relay was told. */
   #acked = -1;
   #ackedAtMs = Number.NEGATIVE_INFINITY;
@@ -43,23 +45,26 @@ export class Acknowledger {
   constructor(core: Core, hooks: AcknowledgerHooks) {
     this.#core = core;
     this.#hooks = hooks;
+    this.#retry = new Retry(core.host);
   }
 
   begin(session: Connection): void {
     this.#session = session;
     this.#acked = -1;
+    this.#refused = false;
     this.check();
   }
 
   end(): void {
     this.#session = undefined;
+    this.#retry.reset();
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
   }
 
   /** Something may have to be told. */
   check(): void {
-    if (this.#session === undefined) return;
+    if (this.#session === undefined || this.#refused) return;
     if (this.#busy) {
       this.#again = true;
       return;
@@ -76,6 +81,7 @@ export class Acknowledger {
     }
     this.#busy = true;
     this.#tell()
+      .then(() => this.#retry.reset())
       .catch((error: unknown) => this.#failed(error))
       .finally(() => {
         this.#busy = false;
@@ -86,31 +92,6 @@ export class Acknowledger {
           this.#scheduleDaily();
         }
       });
-  }
-
-  /** What other devices have verified. What does not open is not theirs, and is let go. */
-  take(witnesses: Witnesses): void {
-    const { chain } = this.#core;
-    if (chain === undefined) return;
-    for (const { deviceId, witness } of witnesses.witnesses) {
-      const device = [...chain.devices].find(([, each]) => equalBytes(each.deviceId, deviceId));
-      if (device === undefined || witness === undefined) continue;
-      const [sender, { signingKey }] = device;
-      const witnessKey = chain.keyring.witnessKey(Number(witness.epoch));
-      if (witnessKey === undefined) continue;
-      try {
-        const claims = openWitness(witness, {
-          groupId: chain.groupId,
-          deviceId,
-          signingKey,
-          witnessKey,
-        });
-        this.#hooks.witnessed(sender, claims);
-      } catch (error) {
-        if (!(error instanceof SyncError)) throw error;
-        this.#core.failed(error);
-      }
-    }
   }
 
   /** Milliseconds until the next acknowledgement; undefined: nothing to say. */
@@ -125,9 +106,9 @@ export class Acknowledger {
   #witnessNeeded(): boolean {
     const { app, chain, host } = this.#core;
     if (chain === undefined) return false;
-    if (host.monotonicMs() - this.#witnessedAtMs >= witnessLatestMs) return true;
+    if (host.monotonicMs() - this.#witnessedAtMs >= witnessLatestMs) return !this.#hooks.owes();
     const says = app.applied > this.#witnessed || chain.version.count > this.#witnessedVersion;
-    return says && this.#hooks.caughtUp();
+    return says && this.#hooks.caughtUp() && !this.#hooks.owes();
   }
 
   async #tell(): Promise<void> {
@@ -176,7 +157,7 @@ export class Acknowledger {
   }
 
   #scheduleDaily(): void {
-    if (this.#session === undefined || this.#cancelTimer !== undefined) return;
+    if (this.#session === undefined || this.#cancelTimer !== undefined || this.#refused) return;
     const dueMs = this.#dueInMs();
     const waitMs = dueMs ?? this.#witnessedAtMs + witnessLatestMs - this.#core.host.monotonicMs();
     // A moment at least: what was just refused is not said again at once.
@@ -188,7 +169,13 @@ export class Acknowledger {
 
   #failed(error: unknown): void {
     if (error instanceof SyncError) {
-      // A refused acknowledgement loses nothing: the next one says more. The session's end is told elsewhere.
+      // A refused acknowledgement loses nothing: a later one says more. The session's end is told elsewhere.
+      if (this.#session === undefined) return;
+      this.#refused = true;
+      this.#retry.after(error.retryAfterMs, () => {
+        this.#refused = false;
+        this.check();
+      });
       return;
     }
     if (error instanceof StateStoreError) {

@@ -3,19 +3,23 @@
  * and the session it speaks on, where there is one.
  */
 import { create } from "@bufbuild/protobuf";
-import { FindingKind as FindingKinds } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { type DeviceState, DeviceStateSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
 import type { SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
+import { Abandoned } from "./abandoned.ts";
+import { Claims } from "./claims.ts";
 import type { Connection } from "./connection.ts";
 import { type AppPlace, type Disk, type LogPlace, noChain, noLog, type OwnChain } from "./disk.ts";
 import type { Events } from "./events.ts";
+import { findingName } from "./finding-kinds.ts";
 import { type Finding, Findings } from "./findings.ts";
 import type { Host } from "./host.ts";
-import type { Positions } from "./seal/history.ts";
+import { LogChanges } from "./log-changes.ts";
+import { RunningTime } from "./running-time.ts";
 import type { DeviceKeys } from "./seal/keys.ts";
 import type { ControlChain } from "./seal/membership.ts";
-import type { StateStoreError } from "./state-store.ts";
+import type { StateStoreError, StateTransaction } from "./state-store.ts";
+import { TakingUp } from "./taking-up.ts";
 
 export type { Finding } from "./findings.ts";
 
@@ -32,10 +36,18 @@ export class Core {
   chain: ControlChain | undefined;
   log: LogPlace = noLog;
   own: OwnChain = noChain;
-  /** Where senders stood when the log changed: up to here blobs are read once more. Empty: it never did. */
-  known: Positions = new Map();
-  /** What was found wrong, and is not made good. */
-  readonly findings = new Findings(this);
+  /** How long this device has run. */
+  readonly time: RunningTime;
+  /** What a log that changed excuses. */
+  readonly changes: LogChanges;
+  /** What others say they saw, while it may still come. */
+  readonly claims = new Claims();
+  /** Links that senders have given up. */
+  readonly abandoned = new Abandoned();
+  /** Senders whose chains may go on behind a gap. */
+  readonly takingUp = new TakingUp();
+  /** What was found wrong. */
+  readonly findings: Findings;
   /** How far the app has come; may be ahead of the disk by what was acknowledged just now. */
   app: AppPlace = { acknowledged: 0, applied: 0 };
 
@@ -53,16 +65,35 @@ export class Core {
     this.events = events;
     this.keys = keys;
     this.deviceText = idText(keys.deviceId);
+    this.time = new RunningTime(host, disk);
+    this.changes = new LogChanges(this.time);
+    this.findings = new Findings(this);
   }
 
   get groupId(): Uint8Array {
     return this.device.groupId;
   }
 
-  /** Tells the app what is wrong with the history. */
+  /** Reads what is kept about the history. */
+  async loadHistory(tx: StateTransaction): Promise<void> {
+    await this.time.load(tx);
+    await this.changes.load(tx);
+    await this.claims.load(tx);
+    await this.abandoned.load(tx);
+    await this.takingUp.load(tx);
+    await this.findings.load(tx);
+  }
+
+  /** Keeps and tells what is wrong with the history: for what is found while nothing is being written. */
   found(finding: Finding): void {
+    this.findings.found(finding);
+  }
+
+  /** Tells the app of a finding that is on disk. */
+  told(id: string, finding: Finding): void {
     this.events.emit("integrity", {
-      finding: FindingKinds[finding.kind] ?? "UNSPECIFIED",
+      id,
+      finding: findingName(finding.kind),
       error: finding.error,
       ...(finding.sender === undefined ? {} : { sender: idText(finding.sender) }),
       ...(finding.seq === undefined ? {} : { seq: finding.seq }),

@@ -10,14 +10,7 @@ import { idText } from "../wire/ids.ts";
 import { nameBytesMax } from "../wire/limits.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import type { Core } from "./core.ts";
-import {
-  type Disk,
-  decodeChain,
-  decodeDevice,
-  decodeKnown,
-  decodeLog,
-  encodeDevice,
-} from "./disk.ts";
+import { type Disk, decodeChain, decodeDevice, decodeLog, encodeDevice } from "./disk.ts";
 import type { Host } from "./host.ts";
 import type { Parts } from "./parts.ts";
 import { seedBytes } from "./seal/keys.ts";
@@ -61,18 +54,17 @@ export async function openDevice(
 
 /** Reads everything else that the device keeps. */
 export async function loadState(parts: Parts): Promise<void> {
-  const { core, group, additions, changes, refusals, inbox } = parts;
+  const { core, group, additions, changes, refusals, inbox, witnesses } = parts;
   await core.disk.write(async (tx) => {
     const chain = await tx.get("chain", "state");
     if (chain !== undefined) core.own = decodeChain(chain);
     const log = await tx.get("log", "state");
     if (log !== undefined) Object.assign(core, decodeLog(log));
-    const known = await tx.get("log", "known");
-    if (known !== undefined) core.known = decodeKnown(known);
     await group.load(tx);
     await additions.dropUnreceipted(tx);
     await changes.load(tx);
-    await core.findings.load(tx);
+    await core.loadHistory(tx);
+    await witnesses.load(tx);
     await refusals.load(tx);
     await inbox.load(tx);
   });

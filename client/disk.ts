@@ -111,15 +111,6 @@ export function decodeLog(bytes: Uint8Array): { log: LogPlace; app: AppPlace } {
   };
 }
 
-/** Where senders stood when the log changed: `LogState` with nothing but its senders. */
-export function encodeKnown(positions: Positions): Uint8Array {
-  return toBinary(LogStateSchema, create(LogStateSchema, { senders: senderLinks(positions) }));
-}
-
-export function decodeKnown(bytes: Uint8Array): Positions {
-  return positionsOf(decode(() => fromBinary(LogStateSchema, bytes)).senders);
-}
-
 /** The device's own chain, in memory. */
 export interface OwnChain {
   /** The last place given out. */

@@ -38,6 +38,7 @@ import { Backoff, type ConnectionEnd } from "./reconnect.ts";
 import type { Refusals } from "./refusals.ts";
 import { StateStoreError } from "./state-store.ts";
 import type { ConnectionStatus, DeviceInfo } from "./types.ts";
+import type { Witnesses } from "./witnesses.ts";
 
 /** The parts that an engine drives. */
 export interface EngineParts {
@@ -49,6 +50,7 @@ export interface EngineParts {
   readonly inbox: Inbox;
   readonly refusals: Refusals;
   readonly acknowledger: Acknowledger;
+  readonly witnesses: Witnesses;
 }
 
 /** Another device's presence, by the relay's word. */
@@ -278,7 +280,11 @@ export class Engine {
     // What an earlier session brought may still be on its way to the disk: the log goes on behind it.
     await reader.settled();
     if (!this.#is(connection)) return;
-    await meetLog({ core, inbox, refusals }, connection, welcome);
+    await meetLog(
+      { core, inbox: this.#parts.inbox, refusals: this.#parts.refusals },
+      connection,
+      welcome,
+    );
     if (!this.#is(connection)) return;
     core.session = connection;
     this.#online(connection);
@@ -298,7 +304,7 @@ export class Engine {
       this.#task.told(body);
       return;
     }
-    const { group, reader, acknowledger, outbox } = this.#parts;
+    const { group, reader, witnesses, outbox } = this.#parts;
     switch (body.case) {
       case "deliver":
         reader.deliver(connection, body.value);
@@ -318,7 +324,7 @@ export class Engine {
         return;
       }
       case "witnesses":
-        acknowledger.take(body.value);
+        witnesses.take(body.value);
         return;
       case "presence":
         this.#seen(body.value);
@@ -443,11 +449,12 @@ export class Engine {
   #endParts(): void {
     this.#parts.changes.end();
     this.#parts.additions.end();
-    const { reader, outbox, acknowledger, inbox } = this.#parts;
+    const { reader, outbox, acknowledger, witnesses, inbox } = this.#parts;
     this.#core.session = undefined;
     reader.end();
     outbox.end();
     acknowledger.end();
+    witnesses.end();
     for (const invite of this.#invites) invite.end();
     this.#presence.clear();
     this.#early.length = 0;

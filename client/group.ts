@@ -250,7 +250,8 @@ export class Group {
       return run();
     } catch (error) {
       if (error instanceof SyncError) {
-        this.#core.found({ kind: FindingKind.ALTERED, error });
+        const seq = (this.#core.chain?.version.count ?? 0) + 1;
+        this.#core.found({ kind: FindingKind.MEMBERSHIP_ALTERED, error, seq });
       }
       throw error;
     }
@@ -266,7 +267,7 @@ export class Group {
       const error = new SyncError(ErrorCode.HISTORY_ALTERED, {
         hint: "the relay shows another membership history than the one this device verified",
       });
-      core.found({ kind: FindingKind.FORKED, error });
+      core.found({ kind: FindingKind.MEMBERSHIP_FORKED, error });
       throw error;
     }
     let chain = readChain(blobs.slice(0, count), { groupId: core.groupId, keys: core.keys });

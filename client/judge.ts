@@ -3,21 +3,28 @@
  * what waits, and what is wrong. Writes nothing.
  */
 import { create, toBinary } from "@bufbuild/protobuf";
-import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
+import { type EvidenceClaim, FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { type Entry as EntryMessage, EntrySchema } from "../gen/syncrelay/sealed/v1/entry_pb.ts";
 import { BlobSchema, type StoredBlob, StoredBlobSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import { emptyBytes, equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
-import { deviceIdBytes, idText, parseId } from "../wire/ids.ts";
+import { idText } from "../wire/ids.ts";
+import type { Abandoning } from "./abandoned.ts";
+import { type Comparing, claimFinding, compareClaim } from "./claims.ts";
 import type { Core, Finding } from "./core.ts";
+import { claimOf } from "./findings.ts";
 import type { Inbox, InboxItem } from "./inbox.ts";
 import { LinkMemory } from "./link-memory.ts";
+import { explainsItself, mayDelete } from "./missing-bodies.ts";
 import type { ReceivedPage } from "./pages.ts";
 import type { Refusal, Refusals } from "./refusals.ts";
 import { type ChainPlace, decodeEntry, type OwnBlob, openBody } from "./seal/blob.ts";
-import { type ClosingLinks, dropClaim, type Verdict, verifyWindow } from "./seal/history.ts";
-import type { WitnessClaims } from "./seal/witness.ts";
+import { decodeHeader, type Header } from "./seal/header.ts";
+import { type ClosingLinks, type Jump, type Verdict, verifyWindow } from "./seal/history.ts";
+
+/** Links of a branch that was given up, which others may still name. */
+const abandonedMax = 64;
 
 /** What a window came to. */
 export interface Judged {
@@ -28,7 +35,29 @@ export interface Judged {
   /** Own blobs whose bodies were read. */
   readonly ownRead: OwnBlob[];
   /** What is wrong beside the blobs themselves. */
-  readonly claims: Finding[];
+  readonly findings: Finding[];
+  /** What others saw and this device was not shown, which may still come. */
+  readonly held: EvidenceClaim[];
+  /** What others say of this device's own chain, where it is another one here. */
+  readonly ofOwn: EvidenceClaim[];
+  /** How far blobs were read once more. */
+  rereading: Map<string, number>;
+  /** Links that senders have given up. */
+  readonly abandoned: Abandoning[];
+  /** Where senders went on that had left another branch, by the link they went on from. */
+  readonly restarts: Map<string, Uint8Array>;
+  /** Chains that went on behind a gap. */
+  readonly jumps: ReadonlyMap<string, Jump>;
+  /** Bodies that were found missing in an earlier log, and are there in this one. */
+  readonly mended: { readonly sender: string; readonly seq: number }[];
+}
+
+/** How a window is looked at. */
+export interface Looking {
+  /** Senders whose blobs wait behind one that was refused. */
+  readonly holding?: ReadonlySet<string>;
+  readonly proven?: ReadonlyMap<string, ClosingLinks>;
+  readonly branches?: ReadonlyMap<string, ClosingLinks>;
 }
 
 export class Judge {
@@ -38,6 +67,8 @@ export class Judge {
   /** Whether the own blob of a seq is not kept here, or may be another one. */
   readonly #wantsOwn: (seq: number) => boolean;
   readonly #links = new LinkMemory();
+  /** Whether a snapshot that this device may believe covers a place. None is known here. */
+  coveredBySnapshot: (sender: string, seq: number) => boolean = () => false;
 
   constructor(core: Core, inbox: Inbox, refusals: Refusals, wantsOwn: (seq: number) => boolean) {
     this.#core = core;
@@ -62,20 +93,21 @@ export class Judge {
   }
 
   /** Verifies a window and opens what is right in it. */
-  judge(
-    window: ReceivedPage,
-    holding: ReadonlySet<string>,
-    proven: ReadonlyMap<string, ClosingLinks> = new Map(),
-  ): Judged {
+  judge(window: ReceivedPage, looking: Looking = {}): Judged {
     const core = this.#core;
     const chain = core.chain;
     if (chain === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
-    const { verdicts, positions } = verifyWindow(window.blobs, {
+    const { holding, proven, branches } = looking;
+    const { verdicts, positions, tookUp } = verifyWindow(window.blobs, {
       groupId: core.groupId,
       roster: chain.devices,
       positions: core.log.senders,
-      holding,
-      proven,
+      stopped: this.#stopped(),
+      takingUp: this.#takingUp(window),
+      linkOf: (sender, seq) => this.#links.get(sender, seq),
+      ...(holding === undefined ? {} : { holding }),
+      ...(proven === undefined ? {} : { proven }),
+      ...(branches === undefined ? {} : { branches }),
     });
     const judged: Judged = {
       items: [],
@@ -83,103 +115,193 @@ export class Judge {
       refusals: [],
       explained: [],
       ownRead: [],
-      claims: [],
+      findings: [],
+      held: [],
+      ofOwn: [],
+      rereading: core.changes.rereading,
+      abandoned: [],
+      restarts: new Map(),
+      jumps: tookUp,
+      mended: [],
     };
     // Senders whose chain was right and a body was not: the rest of theirs waits behind it.
     const broken = new Set<string>();
     for (const [at, verdict] of verdicts.entries()) {
+      const { stored } = verdict;
+      const sender = this.#inbox.senderText(stored.sender);
       switch (verdict.kind) {
-        case "entry": {
-          const sender = this.#inbox.senderText(verdict.stored.sender);
-          if (broken.has(sender)) {
-            judged.refusals.push(held(verdict.stored));
-            break;
-          }
-          try {
-            this.#accept(verdict, sender, window, judged);
-          } catch (error) {
-            if (!(error instanceof SyncError)) throw error;
-            broken.add(sender);
-            judged.refusals.push(
-              refusal(verdict.stored, error, FindingKind.ALTERED, verdict.place.seq),
-            );
-            goBack(judged.senders, sender, verdicts.slice(0, at), core.log.senders);
-          }
-          break;
-        }
+        case "entry":
         case "dropped": {
-          const sender = this.#inbox.senderText(verdict.stored.sender);
           if (broken.has(sender)) {
-            judged.refusals.push(held(verdict.stored));
+            judged.refusals.push(held(stored));
             break;
           }
+          if (verdict.kind === "dropped") {
+            this.#dropped(verdict, sender, judged);
+          } else {
+            try {
+              this.#accept(verdict, sender, window, judged);
+            } catch (error) {
+              if (!(error instanceof SyncError)) throw error;
+              broken.add(sender);
+              judged.refusals.push(refusal(stored, error, FindingKind.ALTERED, verdict.place));
+              goBack(judged.senders, sender, verdicts.slice(0, at), core.log.senders);
+              break;
+            }
+          }
+          // What a restart has proven stands below where the chain is.
+          if (branches?.get(sender)?.has(verdict.place.seq) === true) break;
+          this.#restarted(verdict.header, sender, judged);
           this.#links.add(sender, verdict.place);
-          // Only a lifetime that its sender signed needs no other proof. No snapshot is known here, so
-          // that nothing is trimmed; a delete must be found.
-          if (verdict.claim !== "expired") {
-            judged.refusals.push({ stored: verdict.stored, code: ErrorCode.UNSPECIFIED });
-          } else {
-            judged.explained.push(Number(verdict.stored.cursor));
-          }
-          this.#explain(verdict.header.deletes, judged);
+          // Read on: nothing of this sender is read once more.
+          this.#reread(judged, sender, undefined);
           break;
         }
-        case "known": {
-          if (this.#mendBody(verdict, window, judged)) break;
-          const sender = this.#inbox.senderText(verdict.stored.sender);
-          const reread = core.known.get(sender)?.seq ?? 0;
-          if (verdict.header.seq > reread) {
-            const error = new SyncError(ErrorCode.HISTORY_ALTERED);
-            judged.claims.push(
-              findingOf(verdict.stored, error, FindingKind.REPLAYED, verdict.header.seq),
-            );
+        case "known":
+          if (this.#mendBody(verdict, sender, window, judged)) break;
+          if (!this.#reread(judged, sender, verdict.header.seq)) {
+            judged.findings.push({
+              kind: FindingKind.REPLAYED,
+              error: new SyncError(ErrorCode.HISTORY_ALTERED),
+              sender: stored.sender,
+              seq: verdict.header.seq,
+              cursor: Number(stored.cursor),
+              received: [stored],
+            });
           }
           break;
-        }
         case "held":
-          if (verdict.until === "closing") {
-            // Its places were not shown as a whole: nothing is compared with them.
-            broken.add(this.#inbox.senderText(verdict.stored.sender));
-            judged.refusals.push(held(withoutBody(verdict.stored)));
-          } else {
-            judged.refusals.push(held(verdict.stored));
-          }
+          // Places that were not shown as a whole, or are on another branch: nothing is compared with them.
+          if (verdict.until !== undefined) broken.add(sender);
+          judged.refusals.push(held(stored));
           break;
-        case "refused":
+        case "refused": {
+          const place = placeOf(stored, core.log.senders.get(sender));
           judged.refusals.push(
-            refusal(verdict.stored, new SyncError(verdict.code), verdict.finding),
+            refusal(stored, new SyncError(verdict.code), verdict.finding, place),
           );
           break;
+        }
       }
     }
     this.#compareWitnesses(judged, broken);
     return judged;
   }
 
+  /** Senders of which another history is known, each with the links that it would have to give up. */
+  #stopped(): ReadonlyMap<string, readonly Uint8Array[]> {
+    const { findings } = this.#core;
+    const stopped = new Map<string, Uint8Array[]>();
+    for (const sender of findings.stopped) stopped.set(sender, []);
+    if (stopped.size === 0) return stopped;
+    for (const { sender, kind, claimed } of findings.open()) {
+      if (kind === FindingKind.FORKED && claimed !== undefined) stopped.get(sender)?.push(claimed);
+    }
+    return stopped;
+  }
+
+  /**
+   * Senders whose chains may go on behind a gap: those a person said so of, and those that push again
+   * into a restored log what they still have.
+   */
+  #takingUp(window: ReceivedPage): ReadonlySet<string> {
+    const { takingUp, changes } = this.#core;
+    if (!changes.active) return takingUp.senders;
+    const senders = new Set(takingUp.senders);
+    for (const { sender } of window.blobs) {
+      const text = this.#inbox.senderText(sender);
+      if (changes.excuses(text)) senders.add(text);
+    }
+    return senders;
+  }
+
+  /** A header whose body is gone: the chain goes on, and what is missing is explained, or not yet. */
+  #dropped(verdict: Extract<Verdict, { kind: "dropped" }>, sender: string, judged: Judged): void {
+    const { stored, header } = verdict;
+    if (explainsItself(header) || this.coveredBySnapshot(sender, header.seq)) {
+      judged.explained.push(Number(stored.cursor));
+    } else {
+      judged.refusals.push({ stored, code: ErrorCode.UNSPECIFIED });
+    }
+    this.#explain(header, stored.sender, judged);
+  }
+
+  /** A sender gives up a link, and all that leads up to it from where its branches part. */
+  #restarted(header: Header, sender: string, judged: Judged): void {
+    const { abandonedLink } = header;
+    if (abandonedLink === undefined) return;
+    const links = [...this.#links.newest(sender, abandonedMax), abandonedLink];
+    const before = this.#core.log.senders.get(sender);
+    const left = before !== undefined && equalBytes(before.link, abandonedLink);
+    judged.abandoned.push({ sender, links: left ? links : [abandonedLink] });
+    if (left) judged.restarts.set(sender, header.previousLink);
+  }
+
+  /**
+   * Whether a blob that is known comes as it may after the log changed: each once, in order. Undefined:
+   * the sender's chain went on, and nothing below is to come.
+   */
+  #reread(judged: Judged, sender: string, seq: number | undefined): boolean {
+    const last = judged.rereading.get(sender);
+    if (last === undefined) return false;
+    if (seq !== undefined && seq <= last) return false;
+    // One copy for a window.
+    if (judged.rereading === this.#core.changes.rereading) {
+      judged.rereading = new Map(judged.rereading);
+    }
+    const { rereading } = judged;
+    const place = this.#core.log.senders.get(sender)?.seq ?? 0;
+    if (seq === undefined || seq >= place) rereading.delete(sender);
+    else rereading.set(sender, seq);
+    judged.rereading = rereading;
+    return true;
+  }
+
   /** A body that was missing is there now, behind the header that was verified then. */
   #mendBody(
     verdict: Extract<Verdict, { kind: "known" }>,
+    sender: string,
     window: ReceivedPage,
     judged: Judged,
   ): boolean {
     const { stored, header, link } = verdict;
-    const missing = this.#refusals.missingLink(stored.cursor);
+    const here = this.#refusals.missingLink(stored.cursor);
+    const missing = here ?? this.#withheldLink(sender, header.seq);
     if (missing === undefined) return false;
-    const { blob, sender, bodyState } = stored;
-    if (blob === undefined || !equalBytes(link, missing)) return true;
+    const { blob } = stored;
+    if (blob === undefined || !equalBytes(link, missing)) return here !== undefined;
+    const { seq } = header;
     if (blob.body.byteLength === 0) {
-      if (dropClaim(bodyState, header) === "expired") judged.explained.push(Number(stored.cursor));
-      return true;
+      if (explainsItself(header) || this.coveredBySnapshot(sender, seq)) {
+        judged.explained.push(Number(stored.cursor));
+        judged.mended.push({ sender, seq });
+      }
+    } else {
+      try {
+        this.#accept(
+          { kind: "entry", stored, header, place: { seq, link } },
+          sender,
+          window,
+          judged,
+        );
+        judged.mended.push({ sender, seq });
+      } catch (error) {
+        if (!(error instanceof SyncError)) throw error;
+        // It stays missing.
+      }
     }
-    try {
-      const place = { seq: header.seq, link };
-      const text = this.#inbox.senderText(sender);
-      this.#accept({ kind: "entry", stored, header, place }, text, window, judged);
-    } catch (error) {
-      if (!(error instanceof SyncError)) throw error;
-      // It stays missing.
-    }
+    if (here === undefined) this.#reread(judged, sender, seq);
     return true;
+  }
+
+  /** The link of an entry whose body an earlier log did not show. */
+  #withheldLink(sender: string, seq: number): Uint8Array | undefined {
+    return this.#core.findings
+      .open()
+      .find(
+        (finding) =>
+          finding.kind === FindingKind.WITHHELD && finding.sender === sender && finding.seq === seq,
+      )?.verified?.link;
   }
 
   /** A verified blob becomes an entry. Throws where its body does not open. */
@@ -221,18 +343,21 @@ export class Judge {
         opened,
       });
     }
-    this.#links.add(sender, place);
-    if (header.deletes.length > 0) this.#explain(header.deletes, judged);
+    if (header.deletes.length > 0) this.#explain(header, stored.sender, judged);
   }
 
-  /** A header that names blobs as deleted explains that their bodies are missing. */
-  #explain(deletes: readonly Uint8Array[], judged: Judged): void {
-    for (const blobId of deletes) {
-      const cursor = this.#refusals.missing(blobId);
-      if (cursor !== undefined) judged.explained.push(cursor);
+  /** A header that names blobs as deleted explains that their bodies are missing, where it may. */
+  #explain(header: Header, by: Uint8Array, judged: Judged): void {
+    for (const blobId of header.deletes) {
+      const missing = this.#refusals.missing(blobId);
+      if (missing !== undefined && mayDelete(header, by, missing.sender)) {
+        judged.explained.push(missing.cursor);
+      }
       const at = judged.refusals.findIndex(
         ({ code, stored }) =>
-          code === ErrorCode.UNSPECIFIED && equalBytes(stored.blob?.blobId ?? emptyBytes, blobId),
+          code === ErrorCode.UNSPECIFIED &&
+          equalBytes(stored.blob?.blobId ?? emptyBytes, blobId) &&
+          mayDelete(header, by, stored.sender),
       );
       if (at >= 0) judged.refusals.splice(at, 1);
     }
@@ -240,64 +365,61 @@ export class Judge {
 
   /**
    * What senders say they had seen of others: this device was shown the same, or somebody was shown
-   * something else. After a restore of the relay what is missing may still be pushed again.
+   * something else. After the log changed, what is missing may still be pushed again.
    */
   #compareWitnesses(judged: Judged, broken: ReadonlySet<string>): void {
+    const { changes } = this.#core;
+    const at = this.comparing(judged.senders, judged.abandoned);
     for (const { stored, opened } of judged.items) {
       if (opened === undefined || opened.witnessed.length === 0) continue;
-      for (const { deviceId, seq, link } of opened.witnessed) {
-        const sender = this.#inbox.senderText(deviceId);
+      for (const seen of opened.witnessed) {
+        const sender = this.#inbox.senderText(seen.deviceId);
         if (broken.has(sender) || this.#refusals.holding.has(sender)) continue;
-        const finding = this.#compare(judged.senders, sender, { seq: Number(seq), link });
-        if (finding === undefined) continue;
-        const error = new SyncError(ErrorCode.HISTORY_ALTERED);
-        judged.claims.push({
-          kind: finding,
-          error,
-          sender: deviceId,
-          seq: Number(seq),
-          cursor: Number(stored.cursor),
-        });
+        const compared = compareClaim(at, sender, { seq: Number(seen.seq), link: seen.link });
+        if (compared === "met") continue;
+        const claim = claimOf(stored.sender, seen);
+        if (sender === this.#core.deviceText) judged.ofOwn.push(claim);
+        else if (compared === "missing" && changes.excuses(sender)) judged.held.push(claim);
+        else {
+          judged.findings.push({
+            ...claimFinding(compared, claim, judged.senders.get(sender), [stored]),
+            cursor: Number(stored.cursor),
+          });
+        }
       }
     }
   }
 
-  /** Another device's sealed witness: was it shown the same history? */
-  compareWitness(witness: string, claims: WitnessClaims): void {
-    if (!equalBytes(claims.logId, this.#core.log.logId)) return;
-    for (const [sender, place] of claims.positions) {
-      if (this.#refusals.holding.has(sender)) continue;
-      const kind = this.#compare(this.#core.log.senders, sender, place);
-      if (kind !== FindingKind.FORKED) continue;
-      const deviceId = parseId(sender, deviceIdBytes);
-      this.#core.findings.found({
-        kind,
-        error: new SyncError(ErrorCode.HISTORY_ALTERED, {
-          hint: `device ${witness} was shown another history`,
-        }),
-        ...(deviceId === undefined ? {} : { sender: deviceId }),
-        seq: place.seq,
-      });
-    }
+  /** What claims are compared with. */
+  comparing(
+    senders: ReadonlyMap<string, ChainPlace>,
+    abandoned: readonly Abandoning[] = [],
+  ): Comparing {
+    return {
+      senders,
+      linkOf: (sender, seq) => this.#links.get(sender, seq),
+      abandoned: (sender, link) =>
+        this.#core.abandoned.has(sender, link) ||
+        abandoned.some(
+          (each) => each.sender === sender && each.links.some((given) => equalBytes(given, link)),
+        ),
+    };
   }
 
   /** A link that was read, where it is still known. */
   linkOf(sender: string, seq: number): Uint8Array | undefined {
     return this.#links.get(sender, seq);
   }
+}
 
-  /** What it means that another device verified a place; undefined: nothing speaks against it. */
-  #compare(
-    senders: ReadonlyMap<string, ChainPlace>,
-    sender: string,
-    seen: ChainPlace,
-  ): FindingKind | undefined {
-    const place = senders.get(sender);
-    if (place === undefined || place.seq < seen.seq) {
-      return this.#core.known.size > 0 ? undefined : FindingKind.DROPPED;
-    }
-    const link = place.seq === seen.seq ? place.link : this.#links.get(sender, seen.seq);
-    return link === undefined || equalBytes(link, seen.link) ? undefined : FindingKind.FORKED;
+/** Where a blob that was refused says that it stands; else the place that is next. */
+function placeOf(stored: StoredBlob, before: ChainPlace | undefined): ChainPlace {
+  try {
+    const { seq, previousLink } = decodeHeader(stored.blob?.header ?? emptyBytes);
+    return { seq, link: previousLink };
+  } catch (error) {
+    if (!(error instanceof SyncError)) throw error;
+    return { seq: (before?.seq ?? 0) + 1, link: before?.link ?? emptyBytes };
   }
 }
 
@@ -337,38 +459,23 @@ function goBack(
   else senders.set(sender, place);
 }
 
-/** What waits for its closing may be long, and is read again: its chain is enough until then. */
-function withoutBody({ cursor, sender, blob }: StoredBlob): StoredBlob {
-  return create(StoredBlobSchema, {
-    cursor,
-    sender,
-    blob: create(BlobSchema, {
-      blobId: blob?.blobId ?? emptyBytes,
-      header: blob?.header ?? emptyBytes,
-      signature: blob?.signature ?? emptyBytes,
-    }),
-  });
-}
-
 function held(stored: StoredBlob): Refusal {
   return { stored, code: ErrorCode.HISTORY_ALTERED };
 }
 
-function refusal(stored: StoredBlob, error: SyncError, kind: FindingKind, seq?: number): Refusal {
-  return { stored, code: error.code, finding: findingOf(stored, error, kind, seq) };
-}
-
-function findingOf(
+function refusal(
   stored: StoredBlob,
   error: SyncError,
   kind: FindingKind,
-  seq: number | undefined,
-): Finding {
-  return {
+  { seq }: ChainPlace,
+): Refusal {
+  const finding: Finding = {
     kind,
     error,
     sender: stored.sender,
+    seq,
     cursor: Number(stored.cursor),
-    ...(seq === undefined ? {} : { seq }),
+    received: [stored],
   };
+  return { stored, code: error.code, finding };
 }

@@ -24,6 +24,11 @@ export class LinkMemory {
     }
   }
 
+  /** The newest links of a sender, up to a number of them. */
+  newest(sender: string, count: number): readonly Uint8Array[] {
+    return this.#senders.get(sender)?.links.slice(-count) ?? [];
+  }
+
   /** The link at a seq, where it is still known. */
   get(sender: string, seq: number): Uint8Array | undefined {
     const kept = this.#senders.get(sender);

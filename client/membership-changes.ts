@@ -290,10 +290,10 @@ export class MembershipChanges {
    * A relay that was restored has less than was read; it closes there, if that place is known here.
    */
   #closing(id: string): ChainPlace {
-    const { log, known } = this.#core;
+    const { log, changes } = this.#core;
     const read = log.senders.get(id) ?? { seq: 0, link: zeroLink };
     const stated = this.#stated.get(id);
-    if (stated === undefined || stated.seq >= read.seq || known.size === 0) return read;
+    if (stated === undefined || stated.seq >= read.seq || !changes.excuses(id)) return read;
     const link = stated.seq === 0 ? zeroLink : this.#hooks.linkOf(id, stated.seq);
     return link !== undefined && equalBytes(link, stated.link) ? stated : read;
   }

@@ -24,13 +24,13 @@ import { batchBytesMax, blobBytesDefault } from "../wire/limits.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decodeOwn, encodeChain, encodeOwn, type OwnChain, readChainState } from "./disk.ts";
-import { prepareItems, tooLarge } from "./prepare.ts";
+import { type PreparedItem, prepareItems, tooLarge } from "./prepare.ts";
 import { closedHint, Receipt } from "./receipt.ts";
 import { type ChainPlace, type OwnBlob, rechainBlob, sealBlob, sealedBytes } from "./seal/blob.ts";
 import { changedPlaces, type Positions } from "./seal/history.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 import { atTurnEnd } from "./turn.ts";
-import type { PushItem, PushReceipt } from "./types.ts";
+import type { PushReceipt } from "./types.ts";
 
 /** Pushes under way at once. */
 const pushesMax = 8;
@@ -54,7 +54,7 @@ interface Flight {
 }
 
 interface Request {
-  readonly items: readonly PushItem[];
+  readonly items: readonly PreparedItem[];
   readonly resolve: (receipts: PushReceipt[]) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -97,6 +97,8 @@ export class Outbox {
   readonly #receipts = new Map<number, Receipt>();
   readonly #flushes = new Set<{ seq: number; readonly done: () => void }>();
   #writtenDurable = 0;
+  /** What a relay had on its disk before it was restored. */
+  #lostThrough = 0;
   #closed = false;
   /** Why the queue does not move. */
   held: SyncError | undefined;
@@ -113,8 +115,19 @@ export class Outbox {
     return this.#core.own.last.seq - this.#core.own.durableSeq;
   }
 
+  /** Whether device and relay agree on this chain, as far as the relay has it. */
+  get agreed(): boolean {
+    return this.#stage.kind === "sending";
+  }
+
+  /** Whether a restored relay still lacks what it had of this device. */
+  get owes(): boolean {
+    const { own, changes } = this.#core;
+    return own.durableSeq < this.#lostThrough || (changes.active && this.queued > 0);
+  }
+
   /** Queues entries, all or none. What is asked for in one turn shares a transaction. */
-  push(items: readonly PushItem[]): Promise<PushReceipt[]> {
+  push(items: readonly PreparedItem[]): Promise<PushReceipt[]> {
     return new Promise((resolve, reject) => {
       this.#requests.push({ items, resolve, reject });
       if (this.#queueing) return;
@@ -357,6 +370,7 @@ export class Outbox {
     const lost = relay.seq < core.own.durableSeq;
     if (lost) {
       // A restored relay lacks the end of this chain: it is pushed again, from what is kept.
+      this.#lostThrough = Math.max(this.#lostThrough, core.own.durableSeq);
       core.own = { ...core.own, durableSeq: relay.seq };
     } else {
       this.#storedThrough(relay.seq);

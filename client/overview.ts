@@ -5,7 +5,6 @@ import { SyncError } from "../wire/errors.ts";
 import { fingerprint, idText } from "../wire/ids.ts";
 import type { Parts } from "./parts.ts";
 import { members, type RosterDevice } from "./seal/membership.ts";
-import type { WitnessClaims } from "./seal/witness.ts";
 import type { Standing } from "./standing.ts";
 import { atTurnEnd } from "./turn.ts";
 import type { DeviceInfo, MembershipStatus, Status } from "./types.ts";
@@ -101,8 +100,8 @@ export class Overview {
   }
 
   /** Another device proved what it has applied. */
-  witnessed(sender: string, claims: WitnessClaims): void {
-    this.#applied.set(sender, { cursor: claims.applied, madeMs: claims.madeMs });
+  applied(device: string, cursor: number, madeMs: number): void {
+    this.#applied.set(device, { cursor, madeMs });
   }
 
   membershipChanged(): void {

@@ -1,23 +1,26 @@
 /** The parts of a client, and how they hear of one another. */
+import { blake2b256 } from "../wire/hash.ts";
 import { Acknowledger } from "./acknowledger.ts";
 import { Additions } from "./additions.ts";
 import type { Core } from "./core.ts";
 import { Engine } from "./engine.ts";
 import { Group } from "./group.ts";
+import { membershipHeals } from "./healing.ts";
 import { Inbox } from "./inbox.ts";
 import { MembershipChanges } from "./membership-changes.ts";
 import { Objects } from "./objects.ts";
 import { Outbox } from "./outbox.ts";
 import { Reader } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
-import type { WitnessClaims } from "./seal/witness.ts";
+import { Restarts } from "./restarts.ts";
+import { Witnesses } from "./witnesses.ts";
 
 /** Who listens beside the parts themselves. */
 export interface PartsHooks {
   /** The group's chain is another one. */
   groupChanged(): void;
-  /** Another device's witness was opened. */
-  witnessed(sender: string, claims: WitnessClaims): void;
+  /** Another device proved how far it has applied the log. */
+  applied(device: string, cursor: number, madeMs: number): void;
 }
 
 export class Parts {
@@ -30,6 +33,8 @@ export class Parts {
   readonly reader: Reader;
   readonly outbox: Outbox;
   readonly acknowledger: Acknowledger;
+  readonly restarts: Restarts;
+  readonly witnesses: Witnesses;
   readonly objects: Objects;
   readonly engine: Engine;
 
@@ -42,6 +47,7 @@ export class Parts {
       changed: () => {
         this.changes.changed();
         this.reader.chainChanged();
+        membershipHeals(core);
         hooks.groupChanged();
       },
     });
@@ -58,8 +64,13 @@ export class Parts {
       wantsOwn: (seq) => this.outbox.wantsOwn(seq),
       ownRead: (tx, own) => this.outbox.keepOwn(tx, own),
       ownStored: (seq, cursor) => this.outbox.delivered(seq, cursor),
+      atHead: (ofOwn) => {
+        this.restarts.consider(ofOwn);
+        this.witnesses.compare();
+      },
       stored: () => {
         this.outbox.read();
+        this.restarts.consider([]);
         this.acknowledger.check();
         this.changes.read();
       },
@@ -74,11 +85,28 @@ export class Parts {
     this.acknowledger = new Acknowledger(core, {
       caughtUp: () => this.reader.caughtUp,
       nextWitnessCounter: () => this.outbox.nextWitnessCounter(),
-      witnessed: (sender, claims) => {
-        hooks.witnessed(sender, claims);
-        this.reader.compareWitness(sender, claims);
-        core.moved();
+      owes: () => this.outbox.owes,
+    });
+    this.restarts = new Restarts(core, {
+      agreed: () => this.outbox.agreed,
+      push: (items) => this.outbox.push(items),
+      ownLink: (seq) => this.reader.linkOf(core.deviceText, seq),
+    });
+    this.witnesses = new Witnesses(core, {
+      caughtUp: () => this.reader.caughtUp,
+      pulls: () => this.reader.pulls,
+      askAgain: () => this.reader.askAgain(),
+      comparing: () => this.reader.comparing(),
+      holding: () => this.refusals.holding,
+      refreshGroup: async () => {
+        if (core.session !== undefined) await this.group.refresh(core.session);
       },
+      controlHead: async (count) => {
+        const blob = await core.disk.write((tx) => tx.get("control", count));
+        return blob === undefined ? undefined : blake2b256(blob);
+      },
+      ofOwn: (places) => this.restarts.consider(places),
+      applied: (device, cursor, madeMs) => hooks.applied(device, cursor, madeMs),
     });
     this.inbox.applied = () => this.acknowledger.check();
     this.engine = new Engine(core, {
@@ -90,6 +118,7 @@ export class Parts {
       inbox: this.inbox,
       refusals: this.refusals,
       acknowledger: this.acknowledger,
+      witnesses: this.witnesses,
     });
   }
 }

@@ -9,13 +9,18 @@ import { type OwnBlob, prepareBlob, sealedBytes } from "./seal/blob.ts";
 import { changedPlaces } from "./seal/history.ts";
 import type { PushItem } from "./types.ts";
 
+/** What is to be queued: by the app, or by this device itself to give up a branch of its chain. */
+export interface PreparedItem extends PushItem {
+  readonly abandonedLink?: Uint8Array;
+}
+
 /**
  * The blobs that follow `from`, and where that leaves the chain. Throws TOO_LARGE, which names the
  * limit, and `RangeError` for what an app may not ask.
  */
 export function prepareItems(
   core: Core,
-  items: readonly PushItem[],
+  items: readonly PreparedItem[],
   from: OwnChain,
   blobBytesMax: number,
 ): { own: OwnChain; blobs: OwnBlob[] } {
@@ -37,6 +42,7 @@ export function prepareItems(
       keys: core.keys,
       previous: own.last,
       random: core.host.random,
+      ...(item.abandonedLink === undefined ? {} : { abandonedLink: item.abandonedLink }),
     };
     const seen: ReturnType<typeof changedPlaces> = allTold
       ? { changed: [], told: own.told }

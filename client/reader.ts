@@ -8,6 +8,7 @@
  * as the window allows, and the window grows by what was stored, as long as the app keeps up.
  */
 import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
+import type { SenderLink } from "../gen/syncrelay/sealed/v1/entry_pb.ts";
 import type { Blobs, Deliver, StoredBlob } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import type { GroupWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
@@ -19,9 +20,12 @@ import {
   windowBytesMax,
   pullWindowBytesMax as windowHeldBytesMax,
 } from "../wire/limits.ts";
+import type { Comparing } from "./claims.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decodeOwn, type LogPlace } from "./disk.ts";
+import { madeGood } from "./healing.ts";
+import { keepHistory, settleClaims } from "./history-keeping.ts";
 import { encodePage, type Inbox } from "./inbox.ts";
 import { Judge, type Judged } from "./judge.ts";
 import {
@@ -36,15 +40,16 @@ import {
 } from "./pages.ts";
 import type { Refusals } from "./refusals.ts";
 import type { OwnBlob } from "./seal/blob.ts";
-import { type ClosingLinks, closingLinks } from "./seal/history.ts";
+import { branchLinks, type ClosingLinks, closingLinks } from "./seal/history.ts";
 import type { RosterDevice } from "./seal/membership.ts";
-import type { WitnessClaims } from "./seal/witness.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
 /** What the relay may send before it waits: at most, at least, and for each entry the app lets wait. */
 const pullWindowBytesMax = 4 * 1024 * 1024;
 const pullWindowBytesMin = 64 * 1024;
 const pullWindowBytesPerEntry = 512;
+/** What is remembered of what others say of this device's own chain. */
+const ofOwnMax = 16;
 
 /** What else moves with a page. */
 export interface ReaderHooks {
@@ -56,6 +61,8 @@ export interface ReaderHooks {
   ownRead(tx: StateTransaction, own: readonly OwnBlob[]): Promise<() => void>;
   /** An own blob, delivered without its body, stands in the log. */
   ownStored(seq: number, cursor: number): void;
+  /** The head was reached: with what others say of this device's own chain, where it is another here. */
+  atHead(ofOwn: readonly SenderLink[]): void;
   /** A page is stored, or the head was reached. */
   stored(): void;
 }
@@ -96,6 +103,10 @@ export class Reader {
   readonly #asked = new Set<string>();
   /** Removed devices whose entries are missing, as far as the app was told. */
   readonly #missing = new Set<string>();
+  /** Pulls up to the head that were begun. */
+  #pulls = 0;
+  /** What others say of this device's own chain and is another one here. */
+  readonly #ofOwn: SenderLink[] = [];
   /** The control chain that was known when the last pull began. */
   #pulledAt = 0;
 
@@ -306,6 +317,7 @@ export class Reader {
     if (session === undefined || this.#pullId !== undefined) return;
     const id = session.nextId();
     this.#pullId = id;
+    this.#pulls += 1;
     this.#behind = false;
     this.#owedBytes = 0;
     this.#creditBytes = this.#windowBytes;
@@ -432,8 +444,8 @@ export class Reader {
     const last = window.blobs.at(-1) as StoredBlob;
     const judged = await this.#alone(async () => {
       if (window.session !== this.#session) return undefined;
-      const judgement = this.#judge.judge(window, this.#refusals.holding);
-      if (this.#refusals.tooManyStrangers(judgement.refusals)) throw this.#flooded(last);
+      const judgement = this.#judge.judge(window, { holding: this.#refusals.holding });
+      if (this.#refusals.tooMany(judgement.refusals)) throw this.#flooded(judgement);
       await this.#keep(judgement, window.through, {
         read: window.through,
         link: linkOf(last, core.groupId),
@@ -441,19 +453,50 @@ export class Reader {
       return judgement;
     });
     if (judged === undefined) return;
-    for (const { finding } of judged.refusals) if (finding !== undefined) core.found(finding);
-    for (const finding of judged.claims) core.found(finding);
+    this.#heal();
     this.#extend(window.bytes);
+    if (judged.restarts.size > 0) {
+      this.#repair(new Map(), this.#branches(judged)).catch((error: unknown) =>
+        this.#failed(error),
+      );
+    }
     this.#reachedHead();
   }
 
-  /** No honest relay shows entries of devices that the group never had, least of all so many. */
-  #flooded({ sender, cursor }: StoredBlob): SyncError {
+  /** No honest relay shows so many entries that do not hold: what is kept of them is bounded. */
+  #flooded({ refusals }: Judged): SyncError {
     const error = new SyncError(ErrorCode.ENVELOPE_INVALID, {
-      hint: "the relay shows ever more entries of devices that the group does not know",
+      hint: "the relay shows ever more entries that cannot be applied",
     });
-    this.#core.found({ kind: FindingKind.STRANGER, error, sender, cursor: toNumber(cursor) });
+    const finding = refusals.findLast((refusal) => refusal.finding !== undefined)?.finding;
+    if (finding !== undefined) this.#core.found({ ...finding, error });
     return error;
+  }
+
+  /** Marks what was found wrong, and what has been read since makes good. */
+  #heal(): void {
+    const { findings, log } = this.#core;
+    if (findings.count === 0) return;
+    const at = this.#judge.comparing(log.senders);
+    findings.healed((finding) =>
+      madeGood(finding, {
+        at,
+        logId: log.logId,
+        refused: (cursor) => this.#refusals.has(BigInt(cursor)),
+        closing: (sender) => this.#core.chain?.devices.get(sender)?.closing?.seq,
+      }),
+    );
+  }
+
+  /** What was refused of senders that have left a branch, and stands on the one they went on with. */
+  #branches(judged: Judged): Map<string, ClosingLinks> {
+    const { groupId } = this.#core;
+    return new Map(
+      [...judged.restarts].map(([sender, from]) => [
+        sender,
+        branchLinks(this.#refusals.of(sender), { groupId, from }),
+      ]),
+    );
   }
 
   /** Writes what a window came to, and where that leaves the log, in one transaction. */
@@ -477,32 +520,65 @@ export class Reader {
         if (judged.items.length > 0) {
           tx.put("inbox", first, encodePage(first, judged.items, through));
         }
-        const refused = this.#refusals.write(tx, judged.refusals, judged.explained);
+        const refused = this.#refusals.write(tx, judged.refusals, [
+          ...judged.explained,
+          ...this.#passed(judged),
+        ]);
         let firstRefused = Number.POSITIVE_INFINITY;
         for (const { stored } of judged.refusals) {
           firstRefused = Math.min(firstRefused, toNumber(stored.cursor));
         }
         const ownRead =
           judged.ownRead.length > 0 ? await this.#hooks.ownRead(tx, judged.ownRead) : undefined;
-        const found = core.findings.write(tx, judged.claims);
-        return { app: this.#inbox.write(tx, log, firstRefused), refused, ownRead, found };
+        const history = await keepHistory(tx, core, this.#judge, judged);
+        return { app: this.#inbox.write(tx, log, firstRefused), refused, ownRead, history };
       },
       (written) => {
         core.log = log;
         written.refused();
         written.ownRead?.();
-        written.found();
         this.#inbox.add(first, judged.items, through);
         written.app();
+        written.history();
       },
     );
+    for (const [sender, { from, through: to }] of judged.jumps) {
+      core.events.emit("gap", { from, through: to, sender });
+    }
+    for (const { place } of judged.ofOwn) if (place !== undefined) this.#ofOwn.push(place);
+    if (this.#ofOwn.length > ofOwnMax) this.#ofOwn.splice(0, this.#ofOwn.length - ofOwnMax);
+  }
+
+  /** What was refused of senders whose chains have gone on behind it, or that have given it up. */
+  #passed(judged: Judged): number[] {
+    const { groupId } = this.#core;
+    const passed: number[] = [];
+    for (const [sender, { through }] of judged.jumps) {
+      passed.push(...this.#refusals.pick(sender, (seq) => seq <= through));
+    }
+    for (const { sender, links } of judged.abandoned) {
+      const from = links.at(-1);
+      if (from === undefined) continue;
+      const branch = branchLinks(this.#refusals.of(sender), { groupId, from });
+      passed.push(
+        ...this.#refusals.pick(sender, (seq, link) => {
+          const given = branch.get(seq);
+          return given !== undefined && equalBytes(given, link);
+        }),
+      );
+    }
+    return passed;
   }
 
   /**
    * Asks once a session for what was refused: where the relay shows it intact now, it is taken, and
    * what waited behind it.
    */
-  async #repair(proven: ReadonlyMap<string, ClosingLinks>): Promise<void> {
+  async #repair(
+    proven: ReadonlyMap<string, ClosingLinks>,
+    branches: ReadonlyMap<string, ClosingLinks> = new Map(),
+  ): Promise<void> {
+    const core = this.#core;
     const session = this.#session;
     const [first, last] = [this.#refusals.first, this.#refusals.last];
     if (session === undefined || first === undefined || last === undefined) return;
@@ -512,16 +588,18 @@ export class Reader {
         if (session !== this.#session || candidates.length === 0) return;
         const through = toNumber((candidates.at(-1) as StoredBlob).cursor);
         const window = { blobs: candidates, own: noOwn, through, bytes: 0, session };
-        const judged = this.#judge.judge(window, new Set(), proven);
+        const judged = this.#judge.judge(window, { proven, branches });
         for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
         // What is still wrong was told when it was found.
-        judged.claims.length = 0;
+        judged.findings.length = 0;
+        judged.rereading = core.changes.rereading;
         const open = judged.refusals.filter(({ code }) => code === ErrorCode.UNSPECIFIED);
         judged.refusals.splice(0, judged.refusals.length, ...open);
         if (judged.items.length + judged.explained.length + open.length === 0) return;
-        await this.#keep(judged, through, this.#core.log);
+        await this.#keep(judged, through, core.log);
       });
     }
+    this.#heal();
   }
 
   /** Verifying and keeping go together: nothing else is kept in between. */
@@ -535,20 +613,36 @@ export class Reader {
   #reachedHead(): void {
     if (this.#queue.length > 0 || this.#pullId !== undefined || this.#behind) return;
     this.#refusals.atHead();
+    this.#settleClaims();
+    this.#hooks.atHead(this.#ofOwn.splice(0));
     const proven = this.#closings();
     if (proven.size === 0 && (this.#repaired || this.#refusals.count === 0)) return;
     this.#repaired = true;
     this.#repair(proven).catch((error: unknown) => this.#failed(error));
   }
 
+  /** What was held because the log changed, and nothing excuses any more. */
+  #settleClaims(): void {
+    const core = this.#core;
+    if (core.claims.count === 0) return;
+    core.disk
+      .write(
+        (tx) => settleClaims(tx, core, this.#judge.comparing(core.log.senders)),
+        (settled) => settled(),
+      )
+      .catch((error: unknown) => this.#failed(error));
+  }
+
   /** Whether not all is read that a removed device had written, by the chain. */
   get missesClosing(): boolean {
     // A restored relay may have lost what nobody can push again.
-    return this.#core.known.size === 0 && this.#belowClosing().length > 0;
+    const { changes } = this.#core;
+    return this.#belowClosing().some(({ id }) => !changes.excuses(id));
   }
 
   /** The chain is another one: where it closes a device further up, the relay is asked for the rest. */
   chainChanged(): void {
+    this.#heal();
     if (this.#session === undefined || this.#pullId !== undefined) return;
     if (this.#belowClosing().length > 0) this.#fallBehind();
   }
@@ -584,7 +678,7 @@ export class Reader {
       } else if (this.#pulledAt < (core.chain?.version.count ?? 0)) {
         // The removal came after that pull began: the relay may have shown less than there is by now.
         this.#fallBehind();
-      } else if (core.known.size === 0 && !this.#missing.has(id)) {
+      } else if (!core.changes.excuses(id) && !this.#missing.has(id)) {
         this.#missing.add(id);
         core.found({
           kind: FindingKind.DROPPED,
@@ -599,9 +693,19 @@ export class Reader {
     return proven;
   }
 
-  /** Another device's sealed witness. A device that is behind cannot tell; what it reads meanwhile tells it. */
-  compareWitness(witness: string, claims: WitnessClaims): void {
-    if (this.caughtUp) this.#judge.compareWitness(witness, claims);
+  /** What claims about senders are compared with. */
+  comparing(): Comparing {
+    return this.#judge.comparing(this.#core.log.senders);
+  }
+
+  /** Asks the relay for what it has beyond what was received, also where it has told of nothing. */
+  askAgain(): void {
+    if (this.#session !== undefined && this.#pullId === undefined) this.#fallBehind();
+  }
+
+  /** How many pulls up to the head were begun on this session. */
+  get pulls(): number {
+    return this.#pulls;
   }
 
   /** A link that was read, where it is still known. */

@@ -12,6 +12,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blobLink, idText } from "../wire/ids.ts";
 import type { Core, Finding } from "./core.ts";
 import { decode } from "./disk.ts";
+import { decodeHeader } from "./seal/header.ts";
 import type { StateTransaction } from "./state-store.ts";
 
 /** Blobs of senders that the group does not know, of which a relay could invent any number. */
@@ -20,6 +21,9 @@ const strangersMax = 1_024;
 const readBackRows = 32;
 /** Bytes of refused blobs, without their bodies, that are kept in memory. */
 const bareBytesMax = 16 * 1024 * 1024;
+/** Refused blobs, and their bytes without their bodies, that are kept on disk. */
+const keptMax = 65_536;
+const keptBytesMax = 64 * 1024 * 1024;
 
 /** A blob to be kept as refused. */
 export interface Refusal {
@@ -33,9 +37,12 @@ export interface Refusal {
 interface Kept {
   readonly sender: Sender;
   /** While only the body is missing: the blob's id, and its link, which covers the header. */
-  readonly missing: { readonly blobId: string; readonly link: Uint8Array } | undefined;
+  readonly missing:
+    | { readonly blobId: string; readonly seq: number; readonly link: Uint8Array }
+    | undefined;
   /** Of members and former ones, without the body: what shows where it stands in its sender's chain. */
   readonly bare: StoredBlob | undefined;
+  readonly bytes: number;
 }
 
 /** Who wrote refused blobs, once for all of them. */
@@ -59,6 +66,7 @@ export class Refusals {
   #holding: ReadonlySet<string> = new Set();
   #strangers = 0;
   #bareBytes = 0;
+  #keptBytes = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -91,16 +99,36 @@ export class Refusals {
     return this.#last;
   }
 
+  /** The cursors of those of a sender that stand at the places wanted. */
+  pick(sender: string, wanted: (seq: number, link: Uint8Array) => boolean): number[] {
+    const { groupId } = this.#core;
+    return [...this.#kept].flatMap(([cursor, { sender: by, missing, bare }]) => {
+      if (by.text !== sender) return [];
+      const seq = missing?.seq ?? seqOf(bare);
+      const { blobId = emptyBytes, header = emptyBytes } = bare?.blob ?? {};
+      const link = missing?.link ?? blobLink(groupId, by.id, blobId, header);
+      return seq !== undefined && wanted(seq, link) ? [cursor] : [];
+    });
+  }
+
   /** Senders whose later blobs wait. */
   get holding(): ReadonlySet<string> {
     return this.#holding;
   }
 
-  /** Whether these would be more blobs of strangers than are kept. */
-  tooManyStrangers(refusals: readonly Refusal[]): boolean {
+  /** Whether these would be more blobs than are kept: of strangers, of which anybody could make any number, or in all. */
+  tooMany(refusals: readonly Refusal[]): boolean {
     let strangers = this.#strangers;
-    for (const { stored } of refusals) if (this.#isStranger(stored.sender)) strangers += 1;
-    return strangers > strangersMax;
+    let bytes = this.#keptBytes;
+    for (const { stored } of refusals) {
+      if (this.#isStranger(stored.sender)) strangers += 1;
+      bytes += bytesOf(stored);
+    }
+    return (
+      strangers > strangersMax ||
+      this.#kept.size + refusals.length > keptMax ||
+      bytes > keptBytesMax
+    );
   }
 
   /** What is kept of a member or a former one, without the bodies. */
@@ -110,9 +138,15 @@ export class Refusals {
     );
   }
 
-  /** The cursor of a missing body that a later header explains. */
-  missing(blobId: Uint8Array): number | undefined {
-    return this.#open.size === 0 ? undefined : this.#open.get(idText(blobId));
+  /** Where a missing body stands that a later header may explain, and whose it is. */
+  missing(
+    blobId: Uint8Array,
+  ): { readonly cursor: number; readonly sender: Uint8Array } | undefined {
+    const cursor = this.#open.size === 0 ? undefined : this.#open.get(idText(blobId));
+    const kept = cursor === undefined ? undefined : this.#kept.get(cursor);
+    return cursor === undefined || kept === undefined
+      ? undefined
+      : { cursor, sender: kept.sender.id };
   }
 
   /** Whether a blob that is read again stands in the place of a refused one. */
@@ -135,7 +169,8 @@ export class Refusals {
       tx.put(
         "refused",
         Number(stored.cursor),
-        toBinary(RefusedBlobSchema, create(RefusedBlobSchema, { blob: stored, code })),
+        // Without its body: it is read again before it is taken, and evidence stands with the finding.
+        toBinary(RefusedBlobSchema, create(RefusedBlobSchema, { blob: bareOf(stored), code })),
       );
     }
     for (const cursor of explained) tx.delete("refused", cursor);
@@ -157,8 +192,6 @@ export class Refusals {
     const found = this.#core.findings.write(tx, withheld);
     return () => {
       found();
-      this.atHead();
-      this.#told.clear();
       for (const cursor of this.#kept.keys()) this.#remove(cursor);
       this.#changed();
     };
@@ -166,22 +199,26 @@ export class Refusals {
 
   /** The head was reached: what is missing and unexplained is withheld. */
   atHead(): void {
-    for (const cursor of this.#open.values()) {
-      if (this.#told.has(cursor)) continue;
-      this.#told.add(cursor);
-      this.#core.found(this.#withheld(cursor));
+    const withheld = [...this.#open.values()]
+      .filter((cursor) => !this.#told.has(cursor))
+      .map((cursor) => this.#withheld(cursor));
+    for (const finding of withheld) {
+      this.#told.add(finding.cursor ?? 0);
+      this.#core.found(finding);
     }
   }
 
   #withheld(cursor: number): Finding {
-    const sender = this.#kept.get(cursor)?.sender.id;
+    const { sender, missing, bare } = this.#kept.get(cursor) ?? {};
     return {
       kind: FindingKind.WITHHELD,
       error: new SyncError(ErrorCode.HISTORY_ALTERED, {
         hint: "the relay holds back the content of an entry, and nothing explains it",
       }),
-      ...(sender === undefined ? {} : { sender }),
+      ...(sender === undefined ? {} : { sender: sender.id }),
+      ...(missing === undefined ? {} : { seq: missing.seq, verified: missing }),
       cursor,
+      received: bare === undefined ? [] : [bare],
     };
   }
 
@@ -201,7 +238,7 @@ export class Refusals {
       const blobId = blob?.blobId ?? emptyBytes;
       const header = blob?.header ?? emptyBytes;
       const link = blobLink(this.#core.groupId, id, blobId, header);
-      missing = { blobId: idText(blobId), link };
+      missing = { blobId: idText(blobId), seq: seqOf(stored) ?? 0, link };
       this.#open.set(missing.blobId, cursor);
     } else {
       sender.holding += 1;
@@ -210,7 +247,9 @@ export class Refusals {
     if (sender.stranger) this.#strangers += 1;
     const bare = sender.stranger || this.#bareBytes >= bareBytesMax ? undefined : bareOf(stored);
     this.#bareBytes += bytesOfBare(bare);
-    this.#kept.set(cursor, { sender, missing, bare });
+    const bytes = bytesOf(stored);
+    this.#keptBytes += bytes;
+    this.#kept.set(cursor, { sender, missing, bare, bytes });
     if (this.#first === undefined || cursor < this.#first) this.#first = cursor;
     if (this.#last === undefined || cursor > this.#last) this.#last = cursor;
   }
@@ -221,6 +260,8 @@ export class Refusals {
     const { sender, missing } = kept;
     this.#kept.delete(cursor);
     this.#bareBytes -= bytesOfBare(kept.bare);
+    this.#keptBytes -= kept.bytes;
+    this.#told.delete(cursor);
     sender.kept -= 1;
     if (sender.stranger) this.#strangers -= 1;
     if (missing === undefined) sender.holding -= 1;
@@ -264,6 +305,21 @@ function bareOf({ cursor, sender, blob }: StoredBlob): StoredBlob {
       signature: Uint8Array.from(blob?.signature ?? emptyBytes),
     }),
   });
+}
+
+/** Where a blob says that it stands; undefined where it says nothing. */
+function seqOf(bare: StoredBlob | undefined): number | undefined {
+  try {
+    return bare === undefined ? undefined : decodeHeader(bare.blob?.header ?? emptyBytes).seq;
+  } catch (error) {
+    if (error instanceof SyncError) return undefined;
+    throw error;
+  }
+}
+
+/** What one takes on disk. */
+function bytesOf({ blob }: StoredBlob): number {
+  return 160 + (blob?.header.byteLength ?? 0);
 }
 
 function bytesOfBare(bare: StoredBlob | undefined): number {

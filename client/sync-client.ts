@@ -81,7 +81,7 @@ export class SyncClient {
     this.#standing = new Standing(core);
     this.#parts = new Parts(core, Math.max(1, options.entriesBuffered ?? 10_000), {
       groupChanged: () => this.#overview.membershipChanged(),
-      witnessed: (sender, claims) => this.#overview.witnessed(sender, claims),
+      applied: (device, cursor, madeMs) => this.#overview.applied(device, cursor, madeMs),
     });
     this.#overview = new Overview(this.#parts, this.#standing);
     const { pairingOrigin, codeCost } = options;
@@ -400,7 +400,7 @@ export class SyncClient {
   /** Writes what is pending, disconnects and lets the store go. */
   async close(): Promise<void> {
     if (this.#standing.closed) return;
-    const { engine, inbox, outbox } = this.#parts;
+    const { engine, inbox, outbox, witnesses } = this.#parts;
     engine.close();
     this.#standing.close();
     engine.giveUp(
@@ -411,6 +411,8 @@ export class SyncClient {
     try {
       await inbox.close();
       await outbox.settle();
+      await witnesses.close();
+      await this.#core.time.close(this.#core.changes.active);
     } finally {
       outbox.close();
       this.#core.events.clear();

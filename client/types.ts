@@ -179,16 +179,20 @@ export interface Status {
   readonly inSync: boolean;
 }
 
-/** A range of the log that no longer exists and that nothing covers. */
+/** A range of the log, or of one sender's chain, that no longer exists and that nothing covers. */
 export interface GapEvent {
-  /** The first cursor of the range. */
+  /** The first cursor of the range; with a sender, the first seq. */
   readonly from: number;
   /** The last one. */
   readonly through: number;
+  /** Whose entries these are; absent where it is the log as a whole. */
+  readonly sender?: string;
 }
 
 /** Something about the history is wrong. What was found is kept as evidence. */
 export interface IntegrityEvent {
+  /** Names it among `findings()`. */
+  readonly id: string;
   /** What was found: a closed list; see docs/SECURITY.md. */
   readonly finding: string;
   readonly error: SyncError;

@@ -73,9 +73,9 @@ export type Verdict =
     }
   /**
    * Perhaps right, but behind one of its sender that is not; or, of a removed device, not yet seen to
-   * lead up to its closing place. Kept, not applied.
+   * lead up to its closing place; or of a sender that is stopped. Kept, not applied.
    */
-  | { readonly kind: "held"; readonly stored: StoredBlob; readonly until?: "closing" }
+  | { readonly kind: "held"; readonly stored: StoredBlob; readonly until?: "closing" | "stopped" }
   /** Not what its sender wrote, or not where it belongs: evidence. */
   | {
       readonly kind: "refused";
@@ -100,6 +100,14 @@ export interface WindowContext {
   readonly holding?: ReadonlySet<string>;
   /** Of removed devices whose whole chain was seen: the links up to their closing places. */
   readonly proven?: ReadonlyMap<string, ClosingLinks>;
+  /** Of senders that left a branch: the links of the one they went on with, which was refused until then. */
+  readonly branches?: ReadonlyMap<string, ClosingLinks>;
+  /** Senders that are stopped, each with the links whose abandoning by the sender ends that. */
+  readonly stopped?: ReadonlyMap<string, readonly Uint8Array[]>;
+  /** Senders whose chain may go on behind a gap, once. */
+  readonly takingUp?: ReadonlySet<string>;
+  /** A link that was read before, where it is still known. */
+  readonly linkOf?: (sender: string, seq: number) => Uint8Array | undefined;
 }
 
 /** The links that lead up to a removed device's closing place, by seq. */
@@ -113,16 +121,35 @@ export type ClosingLinks = ReadonlyMap<number, Uint8Array>;
 export function verifyWindow(
   blobs: readonly StoredBlob[],
   at: WindowContext,
-): { verdicts: Verdict[]; positions: Positions } {
+): { verdicts: Verdict[]; positions: Positions; tookUp: ReadonlyMap<string, Jump> } {
   const verdicts: Verdict[] = [];
-  const positions = new Map(at.positions);
-  const holding = new Set(at.holding);
+  const state: Running = {
+    positions: new Map(at.positions),
+    holding: new Set(at.holding),
+    tookUp: new Map(),
+    unstopped: new Set(),
+  };
   for (let start = 0; start < blobs.length; ) {
     const end = windowEnd(blobs, start);
-    verifyOne(blobs.slice(start, end), at, positions, holding, verdicts);
+    verifyOne(blobs.slice(start, end), at, state, verdicts);
     start = end;
   }
-  return { verdicts, positions: at.reading === "again" ? at.positions : positions };
+  const positions = at.reading === "again" ? at.positions : state.positions;
+  return { verdicts, positions, tookUp: state.tookUp };
+}
+
+/** A sender's chain went on behind a gap: the seqs that are left out. */
+export interface Jump {
+  readonly from: number;
+  readonly through: number;
+}
+
+/** What moves from window to window. */
+interface Running {
+  readonly positions: Map<string, ChainPlace>;
+  readonly holding: Set<string>;
+  readonly tookUp: Map<string, Jump>;
+  readonly unstopped: Set<string>;
 }
 
 function windowEnd(blobs: readonly StoredBlob[], start: number): number {
@@ -157,10 +184,10 @@ interface Run {
 function verifyOne(
   blobs: readonly StoredBlob[],
   at: WindowContext,
-  positions: Map<string, ChainPlace>,
-  holding: Set<string>,
+  state: Running,
   verdicts: Verdict[],
 ): void {
+  const { positions, holding } = state;
   const base = verdicts.length;
   const runs = new Runs(at.roster);
   for (const [index, stored] of blobs.entries()) {
@@ -172,25 +199,78 @@ function verifyOne(
     }
   }
   for (const run of runs.all) {
-    if (run.device === undefined || run.items.length === 0) continue;
+    if (run.device === undefined) continue;
+    const branch = at.branches?.get(run.id);
+    const items = branch === undefined ? run.items : takeBranch(run.items, branch, base, verdicts);
+    if (items.length === 0) continue;
     // Undefined: the chain may be taken up anywhere.
     const start =
       at.reading === "again" ? undefined : (positions.get(run.id) ?? { seq: 0, link: zeroLink });
+    const known: Known = {
+      linkOf: (seq) => at.linkOf?.(run.id, seq),
+      takingUp: at.takingUp?.has(run.id) === true && !state.tookUp.has(run.id),
+    };
     const judged =
-      judgeTogether(run.items, run.device, start) ??
-      judgeSingly(run.items, run.device, start, holding.has(run.id));
-    const waits = start !== undefined && belowClosing(run.device, judged, at.proven?.get(run.id));
-    for (const [i, item] of run.items.entries()) {
+      judgeTogether(items, run.device, start, known) ??
+      judgeSingly(items, run.device, start, holding.has(run.id), known);
+    const waits = start === undefined ? undefined : waitsFor(run, judged, at, state);
+    for (const [i, item] of items.entries()) {
       const verdict = judged.verdicts[i] as Verdict;
-      verdicts[base + item.index] = waits ? waiting(verdict) : verdict;
+      verdicts[base + item.index] = waits === undefined ? verdict : waiting(verdict, waits);
     }
-    if (waits) {
+    if (waits !== undefined) {
       holding.add(run.id);
       continue;
     }
+    if (judged.jump !== undefined) state.tookUp.set(run.id, judged.jump);
     if (judged.place !== undefined) positions.set(run.id, judged.place);
     if (judged.trouble) holding.add(run.id);
   }
+}
+
+/** What else a sender's blobs are judged by. */
+interface Known {
+  linkOf(seq: number): Uint8Array | undefined;
+  readonly takingUp: boolean;
+}
+
+/** Blobs of a branch that a restart has proven: entries, at places that the chain has passed. */
+function takeBranch(
+  items: readonly Item[],
+  branch: ClosingLinks,
+  base: number,
+  verdicts: Verdict[],
+): Item[] {
+  return items.filter((item) => {
+    const { header, link } = item;
+    if (header === undefined) return true;
+    const proven = branch.get(header.seq);
+    if (proven === undefined || !equalBytes(proven, link)) return true;
+    verdicts[base + item.index] = accepted(item, header, { seq: header.seq, link });
+    return false;
+  });
+}
+
+/** Why blobs that would go on with a chain are kept and not taken. */
+function waitsFor(
+  run: Run,
+  judged: Judged,
+  at: WindowContext,
+  state: Running,
+): "closing" | "stopped" | undefined {
+  if (run.device !== undefined && belowClosing(run.device, judged, at.proven?.get(run.id))) {
+    return "closing";
+  }
+  const ends = at.stopped?.get(run.id);
+  if (ends === undefined || state.unstopped.has(run.id)) return undefined;
+  const left = judged.verdicts.some((verdict) => {
+    if (verdict.kind !== "entry" && verdict.kind !== "dropped") return false;
+    const { abandonedLink } = verdict.header;
+    return abandonedLink !== undefined && ends.some((link) => equalBytes(link, abandonedLink));
+  });
+  if (!left) return "stopped";
+  state.unstopped.add(run.id);
+  return undefined;
 }
 
 /** The runs of a window, found by sender without making its text for every blob. */
@@ -258,6 +338,8 @@ interface Judged {
   /** The sender's last verified place. */
   readonly place: ChainPlace | undefined;
   readonly trouble: boolean;
+  /** Where the chain was taken up behind a gap. */
+  readonly jump?: Jump | undefined;
 }
 
 /**
@@ -268,6 +350,7 @@ function judgeTogether(
   items: readonly Item[],
   device: RosterDevice,
   start: ChainPlace | undefined,
+  known: Known,
 ): Judged | undefined {
   const verdicts: Verdict[] = [];
   let place = start;
@@ -275,8 +358,9 @@ function judgeTogether(
   for (const item of items) {
     const { header, link } = item;
     if (header === undefined || beyondClosing(device, header.seq, link)) return undefined;
+    if (place !== undefined && abandons(header, place)) return undefined;
     if (place !== undefined && header.seq <= place.seq) {
-      if (header.seq === place.seq && !equalBytes(link, place.link)) return undefined;
+      if (isOther(place, header.seq, link, known)) return undefined;
       verdicts.push({ kind: "known", stored: item.stored, header, link });
     } else if (place === undefined || extendsPlace(place, header)) {
       place = { seq: header.seq, link };
@@ -298,10 +382,13 @@ function judgeSingly(
   device: RosterDevice,
   start: ChainPlace | undefined,
   held: boolean,
+  known: Known,
 ): Judged {
   const verdicts: Verdict[] = [];
   let place = start;
   let trouble = held;
+  let jump: Jump | undefined;
+  let { takingUp } = known;
   for (const [i, item] of items.entries()) {
     const { header, link, stored } = item;
     if (header === undefined || !verifyLink(device.signingKey, link, item.signature)) {
@@ -309,7 +396,13 @@ function judgeSingly(
       verdicts.push(refused(stored, FindingKind.ALTERED));
       continue;
     }
-    const finding = findingAt(place, header, link, device);
+    let finding = findingAt(place, header, link, device, known);
+    if (takingUp && place !== undefined && mayTakeUp(finding, header, place, items.slice(i + 1))) {
+      jump = { from: place.seq + 1, through: header.seq - 1 };
+      takingUp = false;
+      trouble = false;
+      finding = undefined;
+    }
     if (finding === undefined) {
       place = { seq: header.seq, link };
       verdicts.push(accepted(item, header, place));
@@ -325,7 +418,30 @@ function judgeSingly(
       verdicts.push(refused(stored, finding));
     }
   }
-  return { verdicts, place, trouble };
+  return { verdicts, place, trouble, jump };
+}
+
+/** Whether a blob that does not follow may be where the chain goes on behind a gap. */
+function mayTakeUp(
+  finding: ReturnType<typeof findingAt>,
+  header: Header,
+  place: ChainPlace,
+  later: readonly Item[],
+): boolean {
+  if (header.seq <= place.seq) return false;
+  if (finding === FindingKind.DEVICE_FORKED) return true;
+  return finding === "gap" && gapFinding(later, place) === FindingKind.DROPPED;
+}
+
+/** Whether a place that was passed had another link. */
+function isOther(place: ChainPlace, seq: number, link: Uint8Array, known: Known): boolean {
+  const before = seq === place.seq ? place.link : known.linkOf(seq);
+  return before !== undefined && !equalBytes(link, before);
+}
+
+/** The device itself gives up the link held here, and goes on from another one. */
+function abandons({ abandonedLink }: Header, place: ChainPlace): boolean {
+  return abandonedLink !== undefined && equalBytes(abandonedLink, place.link);
 }
 
 /** What a blob with a valid signature is at its place; undefined: the next one. */
@@ -334,17 +450,14 @@ function findingAt(
   header: Header,
   link: Uint8Array,
   device: RosterDevice,
+  known: Known,
 ): FindingKind | "known" | "gap" | undefined {
   if (beyondClosing(device, header.seq, link)) return FindingKind.STRANGER;
   if (place === undefined || extendsPlace(place, header)) return undefined;
-  // The device itself gives up the link held here and goes on from another one.
-  if (header.abandonedLink !== undefined && equalBytes(header.abandonedLink, place.link)) {
-    return undefined;
-  }
+  if (abandons(header, place)) return undefined;
   if (header.seq === place.seq + 1) return FindingKind.DEVICE_FORKED;
   if (header.seq > place.seq) return "gap";
-  if (header.seq === place.seq && !equalBytes(link, place.link)) return FindingKind.DEVICE_FORKED;
-  return "known";
+  return isOther(place, header.seq, link, known) ? FindingKind.DEVICE_FORKED : "known";
 }
 
 /** A seq was passed over: it comes later, or not at all. */
@@ -384,11 +497,9 @@ function belowClosing(
   });
 }
 
-function waiting(verdict: Verdict): Verdict {
+function waiting(verdict: Verdict, until: "closing" | "stopped"): Verdict {
   const { kind, stored } = verdict;
-  return kind === "refused" || kind === "known"
-    ? verdict
-    : { kind: "held", stored, until: "closing" };
+  return kind === "refused" || kind === "known" ? verdict : { kind: "held", stored, until };
 }
 
 /**
@@ -413,6 +524,28 @@ export function closingLinks(
     if (equalBytes(previousLink, at.place.link)) return links;
     if (abandonedLink !== undefined && equalBytes(abandonedLink, at.place.link)) return links;
     link = previousLink;
+  }
+}
+
+/**
+ * The links from one place of a sender's chain downwards, as far as blobs that were kept hold them.
+ * Only hashes are compared: whoever signed the upper end signed all of them.
+ */
+export function branchLinks(
+  held: readonly StoredBlob[],
+  at: { readonly groupId: Uint8Array; readonly from: Uint8Array },
+): ClosingLinks {
+  const headers = new Map<string, Header>();
+  for (const stored of held) {
+    const { header, link } = itemOf(0, stored, at.groupId);
+    if (header !== undefined) headers.set(idText(link), header);
+  }
+  const links = new Map<number, Uint8Array>();
+  for (let link = at.from; ; ) {
+    const header = headers.get(idText(link));
+    if (header === undefined || links.has(header.seq)) return links;
+    links.set(header.seq, link);
+    link = header.previousLink;
   }
 }
 

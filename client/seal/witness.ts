@@ -33,6 +33,12 @@ export interface WitnessClaims {
   readonly membership: { readonly count: number; readonly head: Uint8Array };
 }
 
+/** A witness that was opened, with the bytes that were signed. */
+export interface OpenedWitness extends WitnessClaims {
+  /** `Witness`, encoded. */
+  readonly bytes: Uint8Array;
+}
+
 /**
  * Seals and signs a witness. Of more positions than fit 16,384 bytes, the first
  * are taken; what is left out is only not claimed.
@@ -84,7 +90,7 @@ export function openWitness(
     /** The keyring's for `witness.epoch`. */
     readonly witnessKey: Uint8Array;
   },
-): WitnessClaims {
+): OpenedWitness {
   const counter = safeNumber(witness.counter, 1);
   const epoch = safeNumber(witness.epoch, 1);
   if (counter === undefined || epoch === undefined || witness.sealed.byteLength > witnessBytesMax) {
@@ -123,6 +129,7 @@ export function openWitness(
     applied,
     positions: positionsOf(said.positions),
     membership: { count, head },
+    bytes,
   };
 }
 

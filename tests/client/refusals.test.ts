@@ -76,7 +76,10 @@ describe("refusals", () => {
         (written) => written(),
       );
     await write([]);
-    assert.equal(kept.missing(stored.blob?.blobId as Uint8Array), 5);
+    assert.deepEqual(kept.missing(stored.blob?.blobId as Uint8Array), {
+      cursor: 5,
+      sender: stored.sender,
+    });
     assert.equal(kept.missingLink(5n)?.byteLength, 32);
     assert.equal(kept.holding.size, 0, "what follows it does not wait");
     await write([5]);
