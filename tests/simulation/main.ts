@@ -3,12 +3,13 @@
  *
  *     npm run sim -- --seeds 1000              seeds 1 to 1,000
  *     npm run sim -- --seeds 1 --from 17 --verbose
+ *     npm run sim -- --seeds 1 --from 17 --without 3,7-12     without some of its steps
  *
  *     npm run sim -- --seeds 1000 --stop       until one fails
  *     npm run sim -- --races --seeds 10000     members who change their group at the same moment
  *
  * Seeds are spread over as many processes as there are cores. Ends with 1 where a seed fails, after
- * its story.
+ * the story of the fewest steps that fail in the same way; `--no-shrink` tells it as it was.
  */
 import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
@@ -17,14 +18,23 @@ import { parseArgs } from "node:util";
 import { memoizeXWing } from "./memoize.ts";
 
 memoizeXWing();
+const { simulate } = await import("./simulation.ts");
+const { shrink } = await import("./shrink.ts");
+
+/** Seeds whose stories are made short, in each process; others only fail. */
+const shrunkMax = 3;
+let shrunk = 0;
 
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     seeds: { type: "string", default: "100" },
     from: { type: "string", default: "1" },
     jobs: { type: "string", default: String(availableParallelism()) },
     verbose: { type: "boolean", default: false },
     stop: { type: "boolean", default: false },
+    without: { type: "string", default: "" },
+    shrink: { type: "boolean", default: true },
     races: { type: "boolean", default: false },
   },
 });
@@ -38,11 +48,12 @@ interface Done {
   readonly cpuMs: number;
   readonly failures: readonly string[];
   readonly story: readonly string[];
+  readonly without: readonly number[];
+  readonly steps: number;
+  readonly cut: boolean;
 }
 
-const simulate = values.races
-  ? (await import("./races.ts")).race
-  : (await import("./simulation.ts")).simulate;
+const race = values.races ? (await import("./races.ts")).race : undefined;
 
 const seeds = Number(values.seeds);
 const from = Number(values.from);
@@ -74,12 +85,48 @@ async function work(): Promise<void> {
 async function run(seed: number): Promise<Done> {
   const beganMs = performance.now();
   const before = process.cpuUsage();
-  const result = await simulate(seed, values.verbose);
-  const { failures, story, events, blobs } = result;
-  const told = failures.length > 0 || values.verbose ? story : [];
+  const left = stepsOf(values.without);
+  let result =
+    race === undefined
+      ? await simulate(seed, { verbose: values.verbose, without: new Set(left) })
+      : { ...(await race(seed)), steps: 0, cut: false };
+  const { events, blobs, steps, cut } = result;
   const { user, system } = process.cpuUsage(before);
   const cpuMs = (user + system) / 1000;
-  return { seed, events, blobs, failures, story: told, ms: performance.now() - beganMs, cpuMs };
+  const ms = performance.now() - beganMs;
+  let without = left;
+  const mayShrink = values.shrink && race === undefined && left.length === 0;
+  if (result.failures.length > 0 && mayShrink && shrunk < shrunkMax) {
+    shrunk += 1;
+    const shorter = await shrink(result);
+    without = [...shorter.without];
+    if (!values.verbose) ({ result } = shorter);
+  }
+  const { failures } = result;
+  const story = failures.length > 0 || values.verbose ? result.story : [];
+  return { seed, events, blobs, failures, story, without, steps, cut, ms, cpuMs };
+}
+
+/** `3,7-9` as numbers. */
+function stepsOf(text: string): number[] {
+  return text
+    .split(",")
+    .filter((part) => part !== "")
+    .flatMap((part) => {
+      const [first = 0, last = first] = part.split("-").map(Number);
+      return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+    });
+}
+
+/** Numbers as `3,7-9`. */
+function rangesOf(numbers: readonly number[]): string {
+  const ranges: [number, number][] = [];
+  for (const number of numbers) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last[1] === number - 1) last[1] = number;
+    else ranges.push([number, number]);
+  }
+  return ranges.map(([a, b]) => (a === b ? String(a) : `${a}-${b}`)).join(",");
 }
 
 async function lead(): Promise<void> {
@@ -91,20 +138,25 @@ async function lead(): Promise<void> {
   let events = 0;
   let blobs = 0;
   let cpuMs = 0;
+  let steps = 0;
+  let cut = 0;
   let slowest: Done | undefined;
   const take = (done: Done): void => {
     events += done.events;
     blobs += done.blobs;
     cpuMs += done.cpuMs;
+    steps += done.steps;
+    if (done.cut) cut += 1;
     if (slowest === undefined || done.ms > slowest.ms) slowest = done;
     if (done.failures.length === 0 && done.story.length === 0) return;
     process.stdout.write(`\nseed ${done.seed}\n${done.story.join("\n")}\n`);
     if (done.failures.length === 0) return;
     failed += 1;
     if (values.stop) end = next;
+    const without = done.without.length === 0 ? "" : ` --without ${rangesOf(done.without)}`;
     process.stdout.write(
       `\nseed ${done.seed} failed: ${done.failures[0]}\n` +
-        `    npm run sim -- ${values.races ? "--races " : ""}--seeds 1 --from ${done.seed} --verbose\n`,
+        `    npm run sim -- ${values.races ? "--races " : ""}--seeds 1 --from ${done.seed}${without} --verbose\n`,
     );
   };
   if (jobs === 1) {
@@ -114,7 +166,7 @@ async function lead(): Promise<void> {
   }
   const s = (performance.now() - beganMs) / 1000;
   process.stdout.write(
-    `${blobs} entries, ${events} events; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s, ` +
+    `${blobs} entries, ${steps} steps, ${events} events, ${cut} groups in two; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s, ` +
       `${(cpuMs / seeds).toFixed(0)} ms of processor a seed; slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
       `${seeds} seeds, ${failed} failures\n`,
   );

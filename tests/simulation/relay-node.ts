@@ -5,32 +5,20 @@
 import { Connection } from "../../server/net/connection.ts";
 import { envelopeBound, type RelayLimits, readOptions, recordBound } from "../../server/options.ts";
 import { Relay } from "../../server/relay.ts";
-import type {
-  BlobRow,
-  CommitBatch,
-  ControlRow,
-  DeviceGroup,
-  GroupListing,
-  InviteListing,
-  InviteRow,
-  LoadedGroup,
-  PageBounds,
-  SenderPlace,
-  Store,
-  StoreTotals,
-} from "../../server/store/contract.ts";
+import type { Port } from "../../server/session-driver.ts";
 import {
   type MemoryStore,
   openMemoryStore,
   type UnsyncedFate,
 } from "../../server/store/memory-store.ts";
-import { storeUnavailable } from "../../server/store/store-errors.ts";
 import { type KeyPair, keyPairOf } from "../../wire/channel.ts";
+import { decodeEnvelopes } from "../../wire/envelope.ts";
 import { idText } from "../../wire/ids.ts";
 import { formatRelayAddress } from "../../wire/relay-address.ts";
 import { Chance } from "./chance.ts";
 import { Network, type RelaySocket } from "./network.ts";
-import type { Truth } from "./truth.ts";
+import type { Log, Truth } from "./truth.ts";
+import { type WatchedStore, watchStore } from "./watched-store.ts";
 import { describe, Process, type World } from "./world.ts";
 
 /** How a disk behaves. */
@@ -39,6 +27,12 @@ export interface DiskHabits {
   syncMs: number;
   slowMs: number;
   slowShare: number;
+}
+
+/** A copy of the relay's disk, and what was so when it was made. */
+export interface RelayBackup {
+  readonly store: MemoryStore;
+  readonly log: Log;
 }
 
 const pingJitterMs = 5_000;
@@ -58,6 +52,7 @@ export class RelayNode {
   #process: Process;
   #connections = new Set<Connection>();
   #clockMs = 0;
+  #restoring = false;
   /** Commits fail while it is set. */
   full = false;
 
@@ -85,14 +80,20 @@ export class RelayNode {
   }
 
   start(): void {
-    if (this.up) return;
+    if (this.up || this.#restoring) return;
     const world = this.#world;
     const process = new Process(world);
     this.#process = process;
     this.network.relayProcess = process;
     this.#connections = new Set();
-    const store = new WatchedStore(this.#disk, this.#truth, process, this.#chance, this);
-    const relay: Relay = new Relay(readOptions({ founding: "open", limits: this.#limits }), store, {
+    const store = watchStore(this.#disk, {
+      truth: this.#truth,
+      process,
+      chance: this.#chance,
+      node: this,
+    });
+    const options = readOptions({ founding: "open", limits: this.#limits });
+    const relay: Relay = new Relay(options, store.store, {
       nowMs: () => Math.floor(1_700_000_000_000 + this.#clockMs + world.nowMs),
       monotonicMs: () => world.nowMs,
       random: (length) => this.#chance.bytes(length),
@@ -123,6 +124,44 @@ export class RelayNode {
     if (fate === "kept") this.#store?.keep();
     this.#disk = this.#disk.crash(fate);
     this.#down(quietly);
+  }
+
+  /** A copy of its disk; undefined while something is being written. */
+  backup(): RelayBackup | undefined {
+    if (this.#store?.committing === true) return undefined;
+    return { store: this.#disk.copy(), log: this.#truth.log.copy() };
+  }
+
+  /**
+   * It goes on with what an older backup holds. Restored as it should be, its log gets another id;
+   * where somebody copied the file back, nothing tells.
+   */
+  async restore(backup: RelayBackup, newLogId: boolean): Promise<void> {
+    const world = this.#world;
+    this.crash("lost", false);
+    this.#restoring = true;
+    world.tell(
+      newLogId
+        ? `the relay is restored from a backup: its log ends at ${backup.log.blobs.length}`
+        : `the relay's file is copied back: its log ends at ${backup.log.blobs.length}`,
+    );
+    this.#disk = backup.store.copy();
+    this.#truth.restored(backup.log);
+    if (newLogId) {
+      this.#process = new Process(world);
+      const [listing] = await this.#disk.listGroups(0, 1);
+      if (listing !== undefined) {
+        const group = { ...listing.group, logId: this.#chance.bytes(16) };
+        await this.#disk.commit({
+          groups: [group],
+          devices: [],
+          blobs: [],
+          control: [],
+          invites: [],
+        });
+      }
+    }
+    this.#restoring = false;
   }
 
   /** Shuts down in order. */
@@ -178,7 +217,12 @@ export class RelayNode {
       handshakeMsMax: limits.handshakeMsMax,
       onHello: (port, deviceId, hello) => {
         this.#world.detail(() => `relay: ${this.#truth.nameOf(idText(deviceId))} says hello`);
-        return relay.attach(port, deviceId, idText(deviceId), hello);
+        return relay.attach(
+          this.#watched(port, idText(deviceId)),
+          deviceId,
+          idText(deviceId),
+          hello,
+        );
       },
       onHandshake: () => undefined,
       onWelcomed: () => undefined,
@@ -186,116 +230,32 @@ export class RelayNode {
     });
     this.#connections.add(connection);
   }
-}
 
-/** A store whose commits are written down beside it, once they are on disk. */
-class WatchedStore implements Store {
-  readonly #store: MemoryStore;
-  readonly #truth: Truth;
-  readonly #process: Process;
-  readonly #chance: Chance;
-  readonly #node: RelayNode;
-  #batch: CommitBatch | undefined;
-
-  constructor(store: MemoryStore, truth: Truth, process: Process, chance: Chance, node: RelayNode) {
-    this.#store = store;
-    this.#truth = truth;
-    this.#process = process;
-    this.#chance = chance;
-    this.#node = node;
-  }
-
-  get opened(): Store["opened"] {
-    return this.#store.opened;
-  }
-
-  /** Blobs of the commit under way. */
-  get unsynced(): readonly BlobRow[] {
-    return this.#batch?.blobs ?? [];
-  }
-
-  /** A crash kept the commit under way. */
-  keep(): void {
-    if (this.#batch !== undefined) this.#truth.committed(this.#batch);
-    this.#batch = undefined;
-  }
-
-  async commit(batch: CommitBatch): Promise<void> {
-    if (this.#node.full) {
-      await this.#process.sleep(this.#chance.int(0, 20));
-      throw storeUnavailable("the disk is full");
-    }
-    this.#batch = batch;
-    await this.#store.commit(batch);
-    this.#batch = undefined;
-    this.#truth.committed(batch);
-  }
-
-  async #read<T>(read: Promise<T>): Promise<T> {
-    const result = await read;
-    if (this.#chance.chance(0.3)) await this.#process.sleep(this.#chance.int(0, 10));
-    return result;
-  }
-
-  loadGroup(groupId: Uint8Array): Promise<LoadedGroup | undefined> {
-    return this.#read(this.#store.loadGroup(groupId));
-  }
-
-  groupsOfDevice(deviceId: Uint8Array): Promise<readonly DeviceGroup[]> {
-    return this.#read(this.#store.groupsOfDevice(deviceId));
-  }
-
-  readBlobs(
-    groupKey: number,
-    after: number,
-    through: number,
-    bounds: PageBounds,
-  ): Promise<readonly BlobRow[]> {
-    return this.#read(this.#store.readBlobs(groupKey, after, through, bounds));
-  }
-
-  linkAt(groupKey: number, cursor: number): Promise<Uint8Array | undefined> {
-    return this.#read(this.#store.linkAt(groupKey, cursor));
-  }
-
-  senderPlaces(
-    groupKey: number,
-    fromCursor: number,
-    downToSeq: number,
-  ): Promise<readonly SenderPlace[]> {
-    return this.#read(this.#store.senderPlaces(groupKey, fromCursor, downToSeq));
-  }
-
-  readControl(groupKey: number, after: number, bytesMax: number): Promise<readonly ControlRow[]> {
-    return this.#read(this.#store.readControl(groupKey, after, bytesMax));
-  }
-
-  controlByHead(groupKey: number, head: Uint8Array): Promise<ControlRow | undefined> {
-    return this.#read(this.#store.controlByHead(groupKey, head));
-  }
-
-  findInvite(inviteHash: Uint8Array): Promise<InviteRow | undefined> {
-    return this.#read(this.#store.findInvite(inviteHash));
-  }
-
-  listGroups(afterGroupKey: number, rowsMax: number): Promise<readonly GroupListing[]> {
-    return this.#store.listGroups(afterGroupKey, rowsMax);
-  }
-
-  listInvites(fromHash: Uint8Array, rowsMax: number): Promise<readonly InviteListing[]> {
-    return this.#store.listInvites(fromHash, rowsMax);
-  }
-
-  totals(): Promise<StoreTotals> {
-    return this.#store.totals();
-  }
-
-  sweep(rowsMax: number): Promise<boolean> {
-    void rowsMax;
-    return this.#store.sweep(0);
-  }
-
-  close(): Promise<void> {
-    return this.#store.close();
+  /** What the relay says to a device, looked through: a removed one is told nothing new. */
+  #watched(port: Port, deviceId: string): Port {
+    const truth = this.#truth;
+    const say = (envelope: Uint8Array): void => {
+      const removal = truth.log.removed.get(deviceId);
+      if (removal !== undefined) {
+        for (const { body } of decodeEnvelopes(envelope, envelope.byteLength)) {
+          if (body.case !== "deliver" && body.case !== "blobs") continue;
+          if (Number(body.value.through) <= removal.cursor) continue;
+          const name = truth.nameOf(deviceId);
+          this.#world.fail(`6: ${name} is sent ${body.value.through}, and is removed`);
+        }
+      }
+      port.send(envelope);
+    };
+    return {
+      send: say,
+      close: (error) => port.close(error),
+      get outboundBytes() {
+        return port.outboundBytes;
+      },
+      whenBelow: (bytes, run) => port.whenBelow(bytes, run),
+      pause: () => port.pause(),
+      resume: () => port.resume(),
+      welcomed: () => port.welcomed(),
+    };
   }
 }

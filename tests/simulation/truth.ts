@@ -1,8 +1,11 @@
 /**
- * What is so, whatever anybody says: what the relay's disk holds, what apps pushed, and what they
- * were told about it. The invariants that can be checked the moment something happens are checked here.
+ * What is so, whatever anybody says: what the relay's disk holds and has ever held, who is a member,
+ * what apps pushed, and what they were told about it. The invariants that can be checked the moment
+ * something happens are checked here.
  */
-import type { CommitBatch } from "../../server/store/contract.ts";
+import type { BlobRow, CommitBatch, DeviceRow } from "../../server/store/contract.ts";
+import { decodeHeader } from "../../wire/blob-header.ts";
+import { ErrorCode } from "../../wire/errors.ts";
 import { idText } from "../../wire/ids.ts";
 import type { World } from "./world.ts";
 
@@ -11,38 +14,94 @@ export interface LoggedBlob {
   readonly cursor: number;
   readonly blobId: string;
   readonly sender: string;
+  readonly seq: number;
+  readonly link: string;
 }
 
 /** What an app asked to be pushed. */
 export interface Pushed {
   /** Which device, and its how-manieth. */
   readonly name: string;
+  /** The device as the simulation knows it: one that was copied has two of them under one id. */
+  readonly node: string;
   readonly device: string;
-  /** Pushed together: all or none. */
-  readonly batch: number;
   readonly data: Uint8Array;
   readonly contentType: string;
   /** Known once it is queued. */
   blobId: string | undefined;
   /** The app was told that it is on the relay's disk. */
   durable: boolean;
+  /** The device lost the state that knew of it: it may be in the log, or not. */
+  lost: boolean;
+}
+
+/** Where a removed device ended. */
+export interface Removal {
+  /** The log's head when it was removed. */
+  readonly cursor: number;
+  readonly seq: number;
+}
+
+/** One log, from the founding or a restore to the next restore. It begins as a part of the one before. */
+export class Log {
+  readonly blobs: LoggedBlob[] = [];
+  readonly cursors = new Map<string, number>();
+  /** The roster, as the relay serves it, by device key. */
+  readonly devices = new Map<number, DeviceRow>();
+  readonly removed = new Map<string, Removal>();
+  controlHeads: string[] = [];
+  epoch = 0;
+
+  copy(): Log {
+    const other = new Log();
+    other.blobs.push(...this.blobs);
+    for (const [id, cursor] of this.cursors) other.cursors.set(id, cursor);
+    for (const [key, row] of this.devices) other.devices.set(key, row);
+    for (const [id, removal] of this.removed) other.removed.set(id, removal);
+    other.controlHeads = [...this.controlHeads];
+    other.epoch = this.epoch;
+    return other;
+  }
+
+  get members(): string[] {
+    return [...this.devices.values()]
+      .filter(({ state, role }) => state === "active" && role === "device")
+      .map(({ deviceId }) => idText(deviceId));
+  }
 }
 
 export class Truth {
   readonly #world: World;
-  readonly log: LoggedBlob[] = [];
-  readonly #cursors = new Map<string, number>();
-  readonly #deviceKeys = new Map<number, string>();
+  /** The log of now is the last one. */
+  readonly logs: Log[] = [new Log()];
+  /** Every blob that was ever on the relay's disk. */
+  readonly ever = new Map<string, LoggedBlob>();
+  /** Every link that was ever there, by sender and seq. */
+  readonly #links = new Map<string, string>();
+  /** Devices of which two blobs with one number were there: they really wrote two histories. */
+  readonly forked = new Set<string>();
+  /** Each control head that was ever there, by its number. */
+  readonly #heads = new Map<number, string>();
+  /** Two control blobs with one number were there: a restore lost one, and who had not seen it made another. */
+  membershipForked = false;
+  /** Where removed devices ended, in every log there was. */
+  readonly #closings = new Map<string, number[]>();
+  readonly removedEver = new Set<string>();
   readonly names = new Map<string, string>();
   readonly pushed: Pushed[] = [];
+  readonly byName = new Map<string, Pushed>();
   readonly queued = new Map<string, Pushed>();
 
   constructor(world: World) {
     this.#world = world;
   }
 
+  get log(): Log {
+    return this.logs.at(-1) as Log;
+  }
+
   get head(): number {
-    return this.log.length;
+    return this.log.blobs.length;
   }
 
   nameOf(deviceId: string): string {
@@ -51,35 +110,109 @@ export class Truth {
 
   /** A blob of the log; cursors begin at 1. */
   at(cursor: number): LoggedBlob | undefined {
-    return this.log[cursor - 1];
+    return this.log.blobs[cursor - 1];
   }
 
   cursorOf(blobId: string): number | undefined {
-    return this.#cursors.get(blobId);
+    return this.log.cursors.get(blobId);
+  }
+
+  /** The newest log in which a blob has that cursor. */
+  logWith(blobId: string, cursor: number): Log | undefined {
+    return this.logs.findLast((log) => log.cursors.get(blobId) === cursor);
+  }
+
+  isMember(deviceId: string): boolean {
+    return this.log.members.includes(deviceId);
+  }
+
+  /** Where a device's own blobs end for whoever knows of its removal; undefined: nowhere. */
+  closingsOf(deviceId: string): readonly number[] {
+    return this.#closings.get(deviceId) ?? [];
+  }
+
+  /** The relay goes on with what it had at some time before. */
+  restored(log: Log): void {
+    this.logs.push(log.copy());
   }
 
   /** A commit is on the relay's disk. */
   committed(batch: CommitBatch): void {
-    const world = this.#world;
-    for (const row of batch.devices) {
-      this.#deviceKeys.set(row.deviceKey, idText(row.deviceId));
-      this.appliedOf(idText(row.deviceId), row.applied);
+    const { log } = this;
+    for (const row of batch.control) {
+      const head = idText(row.head);
+      if (row.number !== log.controlHeads.length + 1) {
+        this.#world.fail(`6: control blob ${row.number} behind ${log.controlHeads.length}`);
+      }
+      log.controlHeads.push(head);
+      log.epoch = row.epoch;
+      const before = this.#heads.get(row.number);
+      if (before !== undefined && before !== head && !this.membershipForked) {
+        this.membershipForked = true;
+        this.#world.tell("the group has two membership histories: the relay lost one change");
+      }
+      this.#heads.set(row.number, head);
     }
-    for (const row of batch.blobs) {
-      const blobId = idText(row.blobId);
-      const sender = this.#deviceKeys.get(row.deviceKey) ?? "?";
-      if (row.cursor !== this.head + 1) {
-        world.fail(`3: cursor ${row.cursor} is assigned behind ${this.head}`);
-      }
-      if (this.#cursors.has(blobId)) {
-        world.fail(`2: ${blobId} is in the log at ${this.#cursors.get(blobId)} and ${row.cursor}`);
-      }
-      this.#cursors.set(blobId, row.cursor);
-      this.log.push({ cursor: row.cursor, blobId, sender });
+    for (const row of batch.devices) this.#device(row);
+    for (const row of batch.blobs) this.#blob(row);
+    for (const row of batch.devices) {
+      if (row.state !== "removed") continue;
+      const id = idText(row.deviceId);
+      if (log.removed.has(id)) continue;
+      log.removed.set(id, { cursor: this.head, seq: row.lastSeq });
+      this.removedEver.add(id);
+      this.#closings.set(id, [...this.closingsOf(id), row.lastSeq]);
+      this.#world.tell(`${this.nameOf(id)} is removed, behind its ${row.lastSeq}`);
     }
     if (batch.blobs.length > 0) {
-      world.detail(() => `relay's log reaches ${this.head}`);
+      this.#world.detail(() => `relay's log reaches ${this.head}`);
     }
+  }
+
+  #device(row: DeviceRow): void {
+    const { log } = this;
+    const id = idText(row.deviceId);
+    const before = log.devices.get(row.deviceKey);
+    log.devices.set(row.deviceKey, row);
+    if (before === undefined) {
+      this.#world.tell(`${this.nameOf(id)} is a ${row.role === "paper" ? "phrase" : "member"}`);
+    }
+    if (log.removed.has(id) && row.state === "active") {
+      this.#world.fail(`6: ${this.nameOf(id)} was removed and is back`);
+    }
+    if (row.applied > (before?.applied ?? 0)) this.appliedOf(id, row.applied);
+  }
+
+  #blob(row: BlobRow): void {
+    const world = this.#world;
+    const { log } = this;
+    const blobId = idText(row.blobId);
+    const device = log.devices.get(row.deviceKey);
+    const sender = device === undefined ? "?" : idText(device.deviceId);
+    if (row.cursor !== this.head + 1) {
+      world.fail(`3: cursor ${row.cursor} is assigned behind ${this.head}`);
+    }
+    if (log.cursors.has(blobId)) {
+      world.fail(`2: ${blobId} is in the log at ${log.cursors.get(blobId)} and ${row.cursor}`);
+    }
+    if (log.removed.has(sender)) {
+      world.fail(`6: an entry of ${this.nameOf(sender)} is taken after its removal`);
+    }
+    const link = idText(row.link);
+    const blob = { cursor: row.cursor, blobId, sender, seq: row.seq, link };
+    // The header is what devices go by.
+    const header = decodeHeader(row.header, ErrorCode.ENVELOPE_INVALID);
+    if (header.seq !== row.seq) world.fail(`2: ${blobId} is ${header.seq}, and kept as ${row.seq}`);
+    log.cursors.set(blobId, row.cursor);
+    log.blobs.push(blob);
+    this.ever.set(blobId, blob);
+    const place = `${sender} ${row.seq}`;
+    const other = this.#links.get(place);
+    if (other !== undefined && other !== link && !this.forked.has(sender)) {
+      this.forked.add(sender);
+      world.tell(`${this.nameOf(sender)} has written two histories: two entries ${row.seq}`);
+    }
+    this.#links.set(place, link);
   }
 
   /** The relay knows how far a device has applied; set by whoever knows how far it really has. */
@@ -87,7 +220,7 @@ export class Truth {
 
   /** Somebody speaks of a cursor. */
   seen(who: string, what: string, cursor: number): void {
-    if (cursor > this.head) {
+    if (this.logs.every(({ blobs }) => cursor > blobs.length)) {
       this.#world.fail(`3: ${who} ${what} ${cursor}, and the relay's disk ends at ${this.head}`);
     }
   }
@@ -95,11 +228,23 @@ export class Truth {
   /** The app was told that something it pushed is on the relay's disk. */
   durable(who: string, pushed: Pushed, cursor: number): void {
     pushed.durable = true;
-    const at = this.cursorOf(pushed.blobId ?? "");
-    if (at === undefined) {
+    const id = pushed.blobId ?? "";
+    if (!this.ever.has(id)) {
       this.#world.fail(`1: ${who} was told that ${pushed.name} is durable, and it is not`);
-    } else if (cursor !== 0 && cursor !== at) {
+    } else if (cursor !== 0 && this.logWith(id, cursor) === undefined) {
+      const at = this.cursorOf(id);
       this.#world.fail(`1: ${who} was told that ${pushed.name} is at ${cursor}; it is at ${at}`);
     }
+  }
+
+  /** An app pushes; known by its name at once, and by its id once it is queued. */
+  push(made: readonly Pushed[]): void {
+    this.pushed.push(...made);
+    for (const pushed of made) this.byName.set(pushed.name, pushed);
+  }
+
+  named(pushed: Pushed, blobId: string): void {
+    pushed.blobId = blobId;
+    this.queued.set(blobId, pushed);
   }
 }

@@ -46,11 +46,13 @@ export class World {
   /** Every connection and every entry, too. */
   readonly verbose: boolean;
   events = 0;
+  /** The step that happens now, for the story; 0: none. */
+  step = 0;
   #nowMs = 0;
   #order = 0;
   readonly #heap: Event[] = [];
 
-  constructor(seed: number, verbose = false) {
+  constructor(seed: number, verbose: boolean | undefined = false) {
     this.seed = seed;
     this.verbose = verbose;
     this.plan = new Chance(seed);
@@ -61,7 +63,8 @@ export class World {
   }
 
   tell(text: string): void {
-    this.story.push(`${(this.#nowMs / 1000).toFixed(3).padStart(9)} s  ${text}`);
+    const step = this.step === 0 ? "    " : String(this.step).padStart(3).padEnd(4);
+    this.story.push(`${(this.#nowMs / 1000).toFixed(3).padStart(9)} s ${step} ${text}`);
   }
 
   /** Only worth telling where somebody looks closely. */
