@@ -24,7 +24,12 @@ import type { SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
 import { type Disk, decode, type LogPlace } from "./disk.ts";
-import { type FindingMeaning, type FindingName, findingMeanings, findingName } from "./finding-kinds.ts";
+import {
+  type FindingMeaning,
+  type FindingName,
+  findingMeanings,
+  findingName,
+} from "./finding-kinds.ts";
 import type { Host } from "./host.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
@@ -213,6 +218,14 @@ export class Findings {
         kept.kind === kind &&
         kept.cursor === cursor &&
         equalBytes(kept.logId, this.#core.log.logId),
+    );
+  }
+
+  /** Whether a person accepted one of that kind about a sender. */
+  acceptedOf(kind: FindingKind, sender: string): boolean {
+    return [...this.#kept.values()].some(
+      (kept) =>
+        kept.state === FindingState_State.ACCEPTED && kept.kind === kind && kept.sender === sender,
     );
   }
 

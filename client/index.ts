@@ -1,6 +1,8 @@
 /** The client library. A platform (`client/node`, …) gives it a `Host` and a `StateStore`. */
 
 export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
+export { type FindingName, findingMeanings } from "./finding-kinds.ts";
+export type { FindingInfo } from "./findings.ts";
 export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
 export { MemoryDisk, MemoryStore, type MemoryStoreHooks } from "./memory-store.ts";
 export type { BlobLike, ObjectContent, ObjectSource } from "./object-source.ts";

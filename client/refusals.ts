@@ -100,7 +100,7 @@ export class Refusals {
   }
 
   /** The cursors of those of a sender that stand at the places wanted. */
-  pick(sender: string, wanted: (seq: number, link: Uint8Array) => boolean): number[] {
+  pick(sender: string, wanted: (seq: number, link: Uint8Array) => boolean = () => true): number[] {
     const { groupId } = this.#core;
     return [...this.#kept].flatMap(([cursor, { sender: by, missing, bare }]) => {
       if (by.text !== sender) return [];

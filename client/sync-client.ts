@@ -2,15 +2,19 @@
  * The public API of the client library: what can be asked of a device. What each thing takes stands
  * beside it, in a file of its own.
  */
+import type { EvidenceBundle } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import { DeviceState_Membership } from "../gen/syncrelay/state/v1/state_pb.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
+import { acceptFinding } from "./accepting.ts";
 import { Core } from "./core.ts";
 import { checkName, loadState, openDevice } from "./device-state.ts";
 import { Disk } from "./disk.ts";
 import { Entering, type JoinOptions, type RecoverOptions } from "./entering.ts";
 import { entryFeed } from "./entry-feed.ts";
 import { Events } from "./events.ts";
+import { exportEvidence } from "./evidence.ts";
+import type { FindingInfo } from "./findings.ts";
 import { readHistory } from "./history-reader.ts";
 import type { Host } from "./host.ts";
 import { Inviting } from "./inviting.ts";
@@ -380,6 +384,29 @@ export class SyncClient {
 
   status(): Status {
     return this.#overview.status();
+  }
+
+  /** What was found wrong with the history, with what became of it; the newest last. */
+  findings(): FindingInfo[] {
+    return this.#core.findings.list();
+  }
+
+  /**
+   * A person has seen a finding and lets this device go on: `client/accepting.ts` says with what, for
+   * each kind. Resolves when it is on disk.
+   */
+  async acceptFinding(id: string): Promise<void> {
+    this.#standing.checkMember();
+    await acceptFinding(this.#parts, id);
+  }
+
+  /**
+   * What shows a finding, or all that are kept, to somebody else: blobs as the relay sent them, and what
+   * devices signed. Holds no key, no plaintext and no device's name.
+   */
+  async evidence(id?: string): Promise<EvidenceBundle> {
+    this.#standing.checkOpen();
+    return await exportEvidence(this.#core, id);
   }
 
   /** Listens. Returns what stops it. */
