@@ -205,7 +205,7 @@ export class Engine {
         host: core.host,
         address: task?.address ?? parseRelayAddress(core.device.relayAddress),
         keyPair: core.keys.noise,
-        hello: this.#hello(task === undefined),
+        hello: this.#hello(task),
         probe: () => this.#probe(),
       },
       {
@@ -218,7 +218,7 @@ export class Engine {
     core.moved();
   }
 
-  #hello(forGroup: boolean): Uint8Array {
+  #hello(task: LobbyTask | undefined): Uint8Array {
     const { log, device } = this.#core;
     const read = {
       logId: log.logId,
@@ -230,8 +230,8 @@ export class Engine {
       create(HelloSchema, {
         versions: protocolVersions,
         client: `sync-relay ${softwareVersion}`,
-        ...(forGroup ? { groupId: device.groupId } : {}),
-        ...(forGroup && log.logId.byteLength > 0 ? { read } : {}),
+        ...(task === undefined ? { groupId: device.groupId } : task.hello),
+        ...(task === undefined && log.logId.byteLength > 0 ? { read } : {}),
       }),
     );
   }
@@ -253,6 +253,10 @@ export class Engine {
     if (!this.#is(connection)) return;
     this.#backoff.opened(this.#core.host.monotonicMs());
     if (task !== undefined) {
+      if (welcome.scope.case === "group" && task.known !== undefined) {
+        task.known();
+        return;
+      }
       if (welcome.scope.case !== "lobby") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
       this.#online(connection);
       task.begin(connection, welcome.scope.value);
@@ -395,6 +399,7 @@ export class Engine {
     this.#task?.end();
     const { host, device } = this.#core;
     const { error } = end;
+    if (end.certain && this.#task?.refused?.(error) === true) return;
     // Being admitted means not to be a member yet: it is asked for again like a lost connection.
     const admitting =
       device.membership === DeviceState_Membership.ADMITTED &&
@@ -403,7 +408,8 @@ export class Engine {
         error.code === ErrorCode.KEY_MISSING);
     const judged = admitting ? { ...end, certain: false } : end;
     const waitMs = this.#backoff.ended(judged, host.monotonicMs(), host.uniform());
-    const shown = error.cause instanceof StateStoreError ? error.cause : claimOf(error);
+    const shown =
+      error.cause instanceof StateStoreError ? error.cause : claimOf(error, device.membership);
     if (waitMs === undefined) {
       this.#asked = false;
       if (this.#task === undefined && error.code === ErrorCode.DEVICE_REVOKED) this.#revoked(error);
@@ -466,8 +472,15 @@ function isByOperator({ detail }: SyncError): boolean {
   return detail?.case === "revocation" && detail.value.byOperator === true;
 }
 
-/** Who revoked this device, as the relay has it. */
-function claimOf(error: SyncError): SyncError {
+/** What the relay says of this device, and what a person can do about it. */
+function claimOf(error: SyncError, membership: DeviceState_Membership): SyncError {
+  if (error.code === ErrorCode.NOT_A_MEMBER && membership === DeviceState_Membership.MEMBER) {
+    return new SyncError(error.code, {
+      hint:
+        "the relay does not know this device in its group: where it was restored from a backup or " +
+        "set up anew, reconnect with a group invite from its operator",
+    });
+  }
   if (error.code !== ErrorCode.DEVICE_REVOKED || error.hint !== undefined) return error;
   const { detail } = error;
   return new SyncError(error.code, {

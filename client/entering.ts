@@ -12,6 +12,7 @@ import { FoundingTask } from "./founding.ts";
 import { Joining } from "./joining.ts";
 import type { Parts } from "./parts.ts";
 import { recoverByPhrase } from "./recovery.ts";
+import { ReturningTask } from "./returning.ts";
 import { foundGroup } from "./seal/changes.ts";
 import type { PairingMeansName } from "./seal/pairing.ts";
 import { looksLikeLink, parsePairingLink } from "./seal/pairing-link.ts";
@@ -196,6 +197,24 @@ export class Entering {
     });
     engine.retry();
     await this.#untilMember(signal);
+  }
+
+  /** A member whom a restored relay does not know comes back by a group invite. */
+  reconnect(invite: string): Promise<void> {
+    const { core, engine, group } = this.#parts;
+    this.#standing.checkMember();
+    const groupInvite = parseGroupInvite(invite);
+    return this.#alone(
+      () =>
+        new Promise((resolve, reject) => {
+          const task: ReturningTask = new ReturningTask(core, group, groupInvite, (error) => {
+            engine.endTask(task);
+            if (error === undefined) resolve();
+            else reject(error);
+          });
+          engine.beginTask(task);
+        }),
+    );
   }
 
   /** The device waits no longer to be admitted: it is in no group. */

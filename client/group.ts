@@ -15,24 +15,21 @@ import {
 import {
   type MembershipDetail,
   type MembershipVersion,
-  SenderPositionSchema,
 } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import {
-  type ChangeMembership,
-  ChangeMembershipSchema,
-} from "../gen/syncrelay/sync/v1/membership_pb.ts";
+import type { ChangeMembership } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
-import { linkBytes } from "../wire/ids.ts";
+import { linkBytes, zeroLink } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { ControlRun } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import { decode, encodeDevice, encodeLog, noLog } from "./disk.ts";
+import { resubmit } from "./resubmission.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 import { type Control, decodeControl } from "./seal/control-blob.ts";
-import { type ControlChain, extendChain, isMember, members, readChain } from "./seal/membership.ts";
+import { type ControlChain, extendChain, isMember, readChain } from "./seal/membership.ts";
 import type { StateTransaction } from "./state-store.ts";
 
 /** What became of one try at a change. */
@@ -90,6 +87,16 @@ export class Group {
       if (own === undefined || own.count < count) await this.#pull(session);
       else await this.#resubmit(session, count, head);
     });
+  }
+
+  /**
+   * Brings a relay that does not know this device, or its group, the chain from where it has it. Resolves
+   * with whether it has all of it then.
+   */
+  bringBack(session: Connection, version: MembershipVersion | undefined): Promise<boolean> {
+    return this.#alone(() =>
+      this.#resubmit(session, toNumber(version?.count ?? 0n), version?.head ?? zeroLink),
+    );
   }
 
   /** Asks for control blobs that may have come since. */
@@ -258,11 +265,16 @@ export class Group {
   }
 
   /** The relay lacks control blobs: it was restored. It gets back what is held here, as it is. */
-  async #resubmit(session: Connection, count: number, head: Uint8Array): Promise<void> {
+  async #resubmit(session: Connection, count: number, head: Uint8Array): Promise<boolean> {
     const core = this.#core;
+    const { chain } = core;
     const blobs = (await core.disk.write((tx) => tx.range("control", 1))).map((row) => row.value);
     const last = blobs[count - 1];
-    if (last === undefined || !equalBytes(blake2b256(last), head)) {
+    const none = count === 0 && equalBytes(head, zeroLink);
+    if (
+      chain === undefined ||
+      (!none && (last === undefined || !equalBytes(blake2b256(last), head)))
+    ) {
       // Its chain is another one from some place on: no honest relay has such a one.
       const error = new SyncError(ErrorCode.HISTORY_ALTERED, {
         hint: "the relay shows another membership history than the one this device verified",
@@ -270,29 +282,7 @@ export class Group {
       core.found({ kind: FindingKind.MEMBERSHIP_FORKED, error });
       throw error;
     }
-    let chain = readChain(blobs.slice(0, count), { groupId: core.groupId, keys: core.keys });
-    for (const blob of blobs.slice(count)) {
-      const next = extendChain(chain, blob, { keys: core.keys });
-      const change = again(chain, next, blob);
-      try {
-        await session.request({ case: "changeMembership", value: change });
-      } catch (error) {
-        if (!(error instanceof SyncError) || error.code !== ErrorCode.MEMBERSHIP_CONFLICT) {
-          throw error;
-        }
-        const place = closingOf(error);
-        const closing = change.closings[0];
-        // Another member was faster; the next session sees where that ended.
-        if (place === undefined || closing === undefined || change.closings.length > 1) return;
-        // The removal is signed, and at another place than where the relay has that device now.
-        closing.position = create(SenderPositionSchema, {
-          seq: BigInt(place.seq),
-          link: place.link,
-        });
-        await session.request({ case: "changeMembership", value: change });
-      }
-      chain = next;
-    }
+    return await resubmit(session, chain, blobs, count, core.keys);
   }
 
   #changed(): void {
@@ -334,23 +324,6 @@ function leavesOut(chain: ControlChain, blob: Uint8Array, deviceId: Uint8Array):
     isMember(chain, author) &&
     !clear.wraps.some((wrap) => equalBytes(wrap.deviceId, deviceId))
   );
-}
-
-/** The request that made a control blob, made again from the chain on both sides of it. */
-function again(before: ControlChain, after: ControlChain, blob: Uint8Array): ChangeMembership {
-  const closings = [...after.devices.values()].filter(
-    ({ closing, deviceId }) => closing !== undefined && isMember(before, deviceId),
-  );
-  return create(ChangeMembershipSchema, {
-    expected: { count: BigInt(before.version.count), head: before.version.head },
-    controlBlob: blob,
-    members: members(after).map(({ deviceId, role }) => ({ deviceId, role })),
-    epoch: BigInt(after.epoch),
-    closings: closings.map(({ deviceId, closing }) => ({
-      deviceId,
-      position: { seq: BigInt(closing?.seq ?? 0), link: closing?.link ?? new Uint8Array(32) },
-    })),
-  });
 }
 
 /** The founding is on the relay's disk: the device is a member from now on. */

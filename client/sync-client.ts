@@ -158,6 +158,16 @@ export class SyncClient {
   }
 
   /**
+   * For a member that the relay does not know: it was restored from a backup of before, or set up
+   * anew. With a group invite of the relay's operator it takes this device back, and the group where
+   * it is gone. Resolves when the relay has all that this device holds of the group's membership; what
+   * else it lacks follows by itself.
+   */
+  async reconnectWithInvite(invite: string): Promise<void> {
+    await this.#entering.reconnect(invite);
+  }
+
+  /**
    * Waits no longer to be admitted: the device is in no group, and may join one. Where the inviting
    * device adds it all the same, it stands in that group's list until somebody removes it, and is a
    * member once it is invited there again.

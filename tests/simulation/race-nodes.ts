@@ -2,7 +2,13 @@
  * The relay and the devices of a race: the real ones over stores in memory, which start as copies of
  * a group that was made once, so that a seed costs little but the race itself.
  */
-import { type Host, MemoryDisk, MemoryStore, SyncClient } from "../../client/index.ts";
+import {
+  type Host,
+  MemoryDisk,
+  MemoryStore,
+  type MemoryStoreHooks,
+  SyncClient,
+} from "../../client/index.ts";
 import { Connection } from "../../server/net/connection.ts";
 import { envelopeBound, readOptions, recordBound } from "../../server/options.ts";
 import { Relay } from "../../server/relay.ts";
@@ -36,6 +42,7 @@ export function newRelayStore(): RelayStore {
 export class RaceRelay {
   readonly network: Network;
   store: RelayStore;
+  founding: "open" | "invite" | "closed" = "open";
   readonly #world: World;
   readonly #chance: Chance;
   readonly #keyPair: KeyPair = identity;
@@ -67,7 +74,7 @@ export class RaceRelay {
     this.#process = process;
     this.network.relayProcess = process;
     this.#connections = new Set();
-    const relay = new Relay(readOptions({ founding: "open" }), this.store, {
+    const relay = new Relay(readOptions({ founding: this.founding }), this.store, {
       nowMs: () => Math.floor(1_700_000_000_000 + world.nowMs),
       monotonicMs: () => world.nowMs,
       random: (length) => this.#chance.bytes(length),
@@ -84,6 +91,21 @@ export class RaceRelay {
       relay.tick();
     };
     process.after(5_000, tick);
+  }
+
+  /** An operator makes a group invite. Gives back its text. */
+  async invite(): Promise<string> {
+    const invite = this.#chance.bytes(16);
+    await this.#relay?.addInvite({
+      inviteHash: blake2b256(invite),
+      label: "",
+      quotaBytes: 0,
+      expiresAgeS: 0,
+      createdMs: 0,
+      usedByGroupKey: 0,
+      revokedMs: 0,
+    });
+    return idText(invite);
   }
 
   /** The process dies; a commit under way is kept or lost. */
@@ -166,12 +188,12 @@ export class RaceDevice {
     return this.client.status().membership === "member";
   }
 
-  async start(): Promise<void> {
+  async start(hooks: MemoryStoreHooks = {}): Promise<void> {
     if (this.up) return;
     const process = new Process(this.#world);
     this.#process = process;
     this.life += 1;
-    this.#store = new MemoryStore(this.disk);
+    this.#store = new MemoryStore(this.disk, hooks);
     this.client = await SyncClient.open({
       store: this.#store,
       host: this.#host(process),
