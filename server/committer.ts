@@ -27,6 +27,7 @@ import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import type { Founding } from "./options.ts";
 import { inviteHolds, type Return, Returns } from "./returns.ts";
 import type { ControlRow, InviteRow, SenderPlace, Store } from "./store/contract.ts";
+import { isDamage } from "./store/fence.ts";
 
 /** Who asked, and is told: with what the job came to once it is on disk, or why it was refused. */
 export interface JobOwner<Asked, Outcome> {
@@ -107,7 +108,21 @@ export interface OperatorJob {
   readonly bytes: number;
 }
 
-export type Job = PushJob | ChangeJob | FoundingJob | ReturnJob | DeviceJob | OperatorJob;
+/**
+ * Anything else that is written: objects, snapshots, retention. Comes to what `plan` returned, or to
+ * the error it returned.
+ */
+export interface TaskJob {
+  readonly kind: "task";
+  readonly owner: JobOwner<TaskJob, { readonly result: unknown }>;
+  readonly requestId: number;
+  /** Reads from disk what `plan` is given. */
+  readonly lookUp: (() => Promise<unknown>) | undefined;
+  readonly plan: (draft: Draft, found: unknown, bounds: PlanBounds) => unknown;
+  readonly bytes: number;
+}
+
+export type Job = PushJob | ChangeJob | FoundingJob | ReturnJob | DeviceJob | OperatorJob | TaskJob;
 
 /** What the committer needs of the relay. */
 export interface CommitterOptions {
@@ -168,6 +183,7 @@ interface Lookups {
   readonly control: ReadonlyMap<ChangeJob | FoundingJob | ReturnJob, ControlRow | undefined>;
   readonly invites: ReadonlyMap<FoundingJob | ReturnJob | OperatorJob, InviteRow | undefined>;
   readonly groups: ReadonlyMap<FoundingJob | ReturnJob, GroupEntry | undefined>;
+  readonly tasks: ReadonlyMap<TaskJob, unknown>;
 }
 
 export class Committer {
@@ -177,6 +193,8 @@ export class Committer {
   readonly #loadGroup: (groupId: Uint8Array) => Promise<GroupEntry | undefined>;
   #queue: Job[] = [];
   #queuedBytes = 0;
+  /** Commits to be made before the queue: those of one that met damage, a group each. */
+  #apart: Job[][] = [];
   #running = false;
   #idle: (() => void)[] = [];
   #nextGroupKey: number;
@@ -243,10 +261,10 @@ export class Committer {
 
   async #run(): Promise<void> {
     let finished: FinishedCommit | undefined;
-    while (finished !== undefined || this.#queue.length > 0) {
+    while (finished !== undefined || this.#waiting) {
       // The next commit is on its way to the disk before this one is told about:
       // acknowledging and fanning out take as long as the disk does.
-      const next = this.#queue.length > 0 ? this.#commit(this.#takeJobs()) : undefined;
+      const next = this.#waiting ? this.#commit(this.#takeJobs()) : undefined;
       if (finished !== undefined) this.#options.onCommit(finished);
       finished = await next;
     }
@@ -256,7 +274,13 @@ export class Committer {
     for (const resolve of idle) resolve();
   }
 
+  get #waiting(): boolean {
+    return this.#queue.length > 0 || this.#apart.length > 0;
+  }
+
   #takeJobs(): Job[] {
+    const apart = this.#apart.shift();
+    if (apart !== undefined) return apart;
     let rows = 0;
     let bytes = 0;
     let count = 0;
@@ -276,7 +300,9 @@ export class Committer {
   }
 
   /** Plans and writes one commit; undefined where it failed and its jobs were refused. */
-  async #commit(jobs: readonly Job[]): Promise<FinishedCommit | undefined> {
+  async #commit(taken: readonly Job[]): Promise<FinishedCommit | undefined> {
+    const jobs = this.#refuseFenced(taken);
+    if (jobs.length === 0) return undefined;
     const draft = new Draft(this.#storeBytes);
     const changes: FinishedChange[] = [];
     const settlements: Settlement[] = [];
@@ -289,12 +315,24 @@ export class Committer {
       for (const job of jobs) {
         settlements.push({ job, outcome: this.#plan(draft, job, lookups, changes, bounds) });
       }
-      if (!draft.empty) await this.#options.store.commit(draft.batch(this.#options.ageS()));
+      if (!draft.empty)
+        await this.#options.store.commit(draft.batch(this.#options.ageS(), this.#options.nowMs()));
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
       this.#returns.settle(false);
-      this.#options.onFailure(error);
-      settle(jobs.map((job) => ({ job, outcome: error })));
+      if (isDamage(error)) {
+        const apart = jobsByGroup(jobs);
+        // Whose part of the file is damaged shows when each group is written alone.
+        if (apart.length > 1) {
+          this.#apart.push(...apart);
+          return undefined;
+        }
+      }
+      // One group that is fenced off says nothing about the store.
+      if (this.#refuseFenced(jobs).length > 0) {
+        this.#options.onFailure(error);
+        settle(jobs.map((job) => ({ job, outcome: error })));
+      }
       return undefined;
     }
     draft.apply();
@@ -309,6 +347,18 @@ export class Committer {
     };
   }
 
+  /** Refuses what belongs to groups that are fenced off; gives back the rest. */
+  #refuseFenced(jobs: readonly Job[]): readonly Job[] {
+    const { fence } = this.#options.store;
+    if (fence === undefined || fence.groups.length === 0) return jobs;
+    return jobs.filter((job) => {
+      const key = groupKeyOf(job);
+      const error = key === undefined ? undefined : fence.errorOf(key);
+      if (error !== undefined) settle([{ job, outcome: error }]);
+      return error === undefined;
+    });
+  }
+
   /** Reads what the plan will ask for. */
   #lookUp(jobs: readonly Job[]): Lookups | Promise<Lookups> {
     const { store } = this.#options;
@@ -316,9 +366,14 @@ export class Committer {
     const control = new Map<ChangeJob | FoundingJob | ReturnJob, ControlRow | undefined>();
     const invites = new Map<FoundingJob | ReturnJob | OperatorJob, InviteRow | undefined>();
     const groups = new Map<FoundingJob | ReturnJob, GroupEntry | undefined>();
+    const tasks = new Map<TaskJob, unknown>();
     const reads: Promise<unknown>[] = [];
     for (const job of jobs) {
-      if (job.kind === "push") {
+      if (job.kind === "task") {
+        if (job.lookUp !== undefined) {
+          reads.push(job.lookUp().then((found) => tasks.set(job, found)));
+        }
+      } else if (job.kind === "push") {
         const { row } = job.device;
         const downToSeq = placesNeeded(job.device, job.push);
         if (downToSeq === undefined) continue;
@@ -340,7 +395,7 @@ export class Committer {
         }
       }
     }
-    const lookups = { places, control, invites, groups };
+    const lookups = { places, control, invites, groups, tasks };
     return reads.length === 0 ? lookups : Promise.all(reads).then(() => lookups);
   }
 
@@ -405,6 +460,10 @@ export class Committer {
           );
         }
         return newer;
+      }
+      case "task": {
+        const result = job.plan(draft, lookups.tasks.get(job), bounds);
+        return result instanceof SyncError ? result : { result };
       }
       case "operator":
         return { result: job.plan(draft, this.#invite(draft, job, lookups)) };
@@ -530,6 +589,24 @@ export class Committer {
       ageS: this.#options.ageS(),
     };
   }
+}
+
+/** The group that a job is about, where it is there already. */
+function groupKeyOf(job: Job): number | undefined {
+  if (job.kind === "device") return job.device.row.groupKey;
+  return "group" in job ? job.group.row.groupKey : undefined;
+}
+
+/** Jobs in their order, those of one group together; those of none each alone. */
+function jobsByGroup(jobs: readonly Job[]): Job[][] {
+  const apart = new Map<number | Job, Job[]>();
+  for (const job of jobs) {
+    const key = groupKeyOf(job) ?? job;
+    const known = apart.get(key);
+    if (known === undefined) apart.set(key, [job]);
+    else known.push(job);
+  }
+  return [...apart.values()];
 }
 
 function settle(settlements: readonly Settlement[]): void {

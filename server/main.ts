@@ -29,6 +29,7 @@ import {
 } from "./options.ts";
 import { Relay } from "./relay.ts";
 import type { Store } from "./store/contract.ts";
+import { fencedStore } from "./store/fence.ts";
 import { openSqliteStore } from "./store/sqlite-store.ts";
 
 /** A relay that accepts connections. */
@@ -78,8 +79,13 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
   const folder = resolve(options.data);
   const log = openLog(options.logLevel);
   const random = (length: number): Uint8Array => copyBytes(randomBytes(length));
-  const store = await openSqliteStore({ folder });
+  const opened = await openSqliteStore({ folder });
+  const store = fencedStore(opened, ({ why }) => log.error("groupDamaged", { cause: why }));
   try {
+    if (opened.copyBeforeMigration !== undefined) {
+      log.info("migrated", { backup: opened.copyBeforeMigration });
+    }
+    await opened.upkeep.clear();
     const identity = await openIdentity(folder, random);
     const monotonicMs = (): number => performance.now();
     const relay = new Relay(options, store, {

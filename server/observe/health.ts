@@ -7,6 +7,7 @@ import {
   ProblemKind,
   type ProblemSchema,
 } from "../../gen/syncrelay/admin/v1/health_pb.ts";
+import { idText } from "../../wire/ids.ts";
 import { softwareVersion } from "../../wire/protocol.ts";
 import type { Relay } from "../relay.ts";
 
@@ -44,6 +45,12 @@ function problemsOf(relay: Relay): Problem[] {
     problems.push({
       kind: ProblemKind.STORE_NEARLY_FULL,
       message: `the store holds ${percent(storeBytes, storeBytesMax)} of limits.store_bytes_max: raise it, or delete groups that are not needed`,
+    });
+  }
+  for (const { groupId, why } of relay.store.fence?.groups ?? []) {
+    problems.push({
+      kind: ProblemKind.GROUP_DAMAGED,
+      message: `group ${idText(groupId)} is fenced off, its part of the store is damaged (${why}): its devices keep what they have; restore a backup, sync-relay restore --help`,
     });
   }
   if (sessionCount >= nearlyFull * sessionsMax) {

@@ -13,6 +13,8 @@ export interface LogEvents {
   readonly started: { readonly port: number; readonly version: string };
   /** Peers share one address, so limits by address hold for all of them together. */
   readonly sharedAddress: { readonly hint: string };
+  /** The store was brought to this version's schema; what it was before is in this file. */
+  readonly migrated: { readonly backup: string };
   /** The side API accepts calls. */
   readonly adminStarted: { readonly port: number; readonly tokens: boolean };
   /** Something in the configuration is strange. */
@@ -28,6 +30,8 @@ export interface LogEvents {
   readonly stopped: { readonly counters: Counters };
   /** A connection was turned away before its handshake. */
   readonly refused: { readonly reason: string };
+  /** A group's part of the store is damaged: it is fenced off. Health names it. */
+  readonly groupDamaged: { readonly cause: string };
   /** The store failed; nothing was acknowledged. */
   readonly storeFailed: { readonly code: string; readonly cause: string };
   /** A defect of the relay; its peer was told the id. */

@@ -12,6 +12,7 @@
  * kept inside; a store goes on afterwards where the fault allows it.
  */
 import type { LifeReads, LifeWrites, SnapshotRow } from "./life.ts";
+import type { SyncError } from "../../wire/errors.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 
 /** A group, its members and its counters: what a group's first session loads. */
@@ -277,6 +278,13 @@ export interface Store extends LifeReads {
 
   /** What an operator asks of a store on disk; undefined for one in memory. */
   readonly upkeep?: StoreUpkeep;
+
+  /** Groups whose part of the file is damaged; undefined where nobody looks for that. */
+  readonly fence?: {
+    /** Why nothing is done for a group; undefined where all is well with it. */
+    errorOf(groupKey: number): SyncError | undefined;
+    readonly groups: readonly { readonly groupId: Uint8Array; readonly why: string }[];
+  };
 
   /** Waits for what is under way and closes. */
   close(): Promise<void>;
