@@ -45,20 +45,20 @@ test("what the relay answers in JSON is read: numbers as text, zeros left out", 
   assert.equal(reading.limitBytes, side.world.relay.options.limits.storeBytesMax);
   assert.ok(reading.residentBytes > 0);
   assert.equal(reading.commits.counts.length, reading.commits.bounds.length + 1);
-  assert.equal(reading.pushes, 0);
+  assert.equal(reading.stored, 0);
 });
 
 test("speeds are what came in between, per second", () => {
-  const before = { ...nothing, atMs: 1_000, uptimeS: 5, pushes: 10, sentBytes: 100 };
-  const after = { ...before, atMs: 3_000, uptimeS: 7, pushes: 30, sentBytes: 100 };
+  const before = { ...nothing, atMs: 1_000, uptimeS: 5, stored: 10, sentBytes: 100 };
+  const after = { ...before, atMs: 3_000, uptimeS: 7, stored: 30, sentBytes: 100 };
   const speeds = speedsBetween(before, after);
-  assert.equal(speeds?.pushes, 10);
+  assert.equal(speeds?.stored, 10);
   assert.equal(speeds?.sentBytes, 0);
   assert.equal(speeds?.median, undefined);
 });
 
 test("a relay that was restarted has no speed, not a negative one", () => {
-  const before = { ...nothing, atMs: 1_000, uptimeS: 500, pushes: 1_000 };
+  const before = { ...nothing, atMs: 1_000, uptimeS: 500, stored: 1_000 };
   assert.equal(speedsBetween(before, { ...nothing, atMs: 3_000, uptimeS: 1 }), undefined);
   assert.equal(speedsBetween(before, before), undefined);
 });

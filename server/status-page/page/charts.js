@@ -53,7 +53,7 @@ export class Chart {
         {
           size: 52,
           gap: 6,
-          space: 36,
+          space: 26,
           font: "11px system-ui, sans-serif",
           stroke: () => colour("--muted"),
           grid: { stroke: () => colour("--line"), width: 1 },

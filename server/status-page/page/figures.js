@@ -18,8 +18,8 @@
  * @property {number} liveGroups
  * @property {number} groups
  * @property {number} blobs
- * @property {number} pushes
- * @property {number} deliveries
+ * @property {number} stored blobs that came in
+ * @property {number} delivered blobs that went out as they were committed
  * @property {number} receivedBytes
  * @property {number} sentBytes
  * @property {Histogram} commits
@@ -36,8 +36,8 @@
  * What happened between two readings, per second where it is a speed.
  *
  * @typedef {object} Speeds
- * @property {number} pushes
- * @property {number} deliveries
+ * @property {number} stored
+ * @property {number} delivered
  * @property {number} receivedBytes
  * @property {number} sentBytes
  * @property {number | undefined} median of the commits between them, in seconds; undefined where there were none
@@ -75,8 +75,8 @@ export function readFigures(answer, atMs) {
     liveGroups: value("live_groups"),
     groups: value("store_groups"),
     blobs: value("store_blobs"),
-    pushes: value("pushes_total", { outcome: "stored" }),
-    deliveries: value("blobs_delivered_total"),
+    stored: value("blobs_stored_total"),
+    delivered: value("blobs_delivered_total"),
     receivedBytes: value("received_bytes_total"),
     sentBytes: value("sent_bytes_total"),
     commits: { bounds: bounds.map(Number), counts: counts.map(Number) },
@@ -101,15 +101,15 @@ export function readFigures(answer, atMs) {
 export function speedsBetween(before, after) {
   const seconds = (after.atMs - before.atMs) / 1_000;
   if (seconds <= 0 || after.uptimeS < before.uptimeS) return undefined;
-  /** @param {"pushes" | "deliveries" | "receivedBytes" | "sentBytes"} name */
+  /** @param {"stored" | "delivered" | "receivedBytes" | "sentBytes"} name */
   const speed = (name) => Math.max(0, after[name] - before[name]) / seconds;
   const counts = after.commits.counts.map((count, at) =>
     Math.max(0, count - (before.commits.counts[at] ?? 0)),
   );
   const { bounds } = after.commits;
   return {
-    pushes: speed("pushes"),
-    deliveries: speed("deliveries"),
+    stored: speed("stored"),
+    delivered: speed("delivered"),
     receivedBytes: speed("receivedBytes"),
     sentBytes: speed("sentBytes"),
     median: percentile({ bounds, counts }, 0.5),

@@ -92,7 +92,7 @@ export class Overview {
     const [before] = this.#readings;
     const speeds = before === undefined ? undefined : speedsBetween(before, reading);
     this.#sessions.add(reading.atMs, [reading.members + reading.lobby]);
-    this.#traffic.add(reading.atMs, [speeds?.deliveries, speeds?.pushes]);
+    this.#traffic.add(reading.atMs, [speeds?.delivered, speeds?.stored]);
     this.#commits.add(reading.atMs, [speeds?.worst, speeds?.median]);
     this.#showSessions(reading);
     this.#showTraffic(speeds);
@@ -131,16 +131,16 @@ export class Overview {
 
   /** @param {ReturnType<typeof speedsBetween>} speeds */
   #showTraffic(speeds) {
-    const { pushes = 0, deliveries = 0, receivedBytes = 0, sentBytes = 0 } = speeds ?? {};
-    say(byId("pushes", HTMLElement), shortNumber(pushes));
-    say(byId("deliveries", HTMLElement), shortNumber(deliveries));
+    const { stored = 0, delivered = 0, receivedBytes = 0, sentBytes = 0 } = speeds ?? {};
+    say(byId("stored", HTMLElement), shortNumber(stored));
+    say(byId("delivered", HTMLElement), shortNumber(delivered));
     say(
       byId("traffic-more", HTMLElement),
       `${sizeText(receivedBytes)}/s in, ${sizeText(sentBytes)}/s out`,
     );
     this.#trafficChart.show(
       this.#traffic.columns,
-      `Pushes and deliveries per second, last five minutes: ${shortNumber(pushes)} and ${shortNumber(deliveries)} now`,
+      `Blobs pushed and delivered per second, last five minutes: ${shortNumber(stored)} and ${shortNumber(delivered)} now`,
     );
   }
 
