@@ -8,7 +8,13 @@
  * | `device` | `"changes"` | `PendingChanges` |
  * | `log` | `"state"` | `LogState` |
  * | `log` | `"snapshot"` | `OwnSnapshotState` |
- * | `log` | `"finding/"`, kind, device id, seq, cursor | `SenderLink` of an open finding |
+ * | `log` | `"found/"`, kind, device id, seq, cursor, log id | `FindingState` |
+ * | `log` | `"claims/"` and a sender's id as text | `HeldClaims` |
+ * | `log` | `"abandoned/"` and a sender's id as text | `AbandonedLinks` |
+ * | `log` | `"witness/"` and a device's id as text | `WitnessSeen` |
+ * | `log` | `"change"` | `LogChange` |
+ * | `log` | `"taking-up"` | `TakingUp` |
+ * | `log` | `"running"` | `RunningTime` |
  * | `chain` | `"state"` | `ChainState` |
  * | `chain` | `"read/"` and a seq of 16 digits | `OwnBlobState` that was read and is not taken over yet |
  * | `own` | seq | `OwnBlobState` |
@@ -18,7 +24,7 @@
  * | `additions` | device id as text | `PendingAddition` |
  * | `objects` | `"upload/"` and the app's name for it | `UploadState` |
  *
- * Messages are those of `proto/syncrelay/state/v1/state.proto`. One suite,
+ * Messages are those of `proto/syncrelay/state/v1`. One suite,
  * `tests/client/state-store.test.ts`, holds every implementation to this contract.
  */
 

@@ -59,7 +59,7 @@ async function altered(): Promise<Group> {
   return all;
 }
 
-describe("PROTOCOL 13.9: after a finding", () => {
+describe("PROTOCOL 13.10: after a finding", () => {
   test("its sender is held, others go on, and the finding outlasts a restart, with its evidence", async () => {
     const { world, a, b } = await altered();
     assert.deepEqual(await b.take(), ["one", "other"]);
@@ -115,7 +115,7 @@ describe("PROTOCOL 13.9: after a finding", () => {
   });
 });
 
-describe("PROTOCOL 13.10: a person accepts", () => {
+describe("PROTOCOL 13.11: a person accepts", () => {
   test("an altered entry: the sender's chain goes on behind it, and the app is told of the gap", async () => {
     const { world, a, b } = await altered();
     await b.take();
@@ -183,7 +183,7 @@ describe("PROTOCOL 13.10: a person accepts", () => {
   });
 });
 
-describe("PROTOCOL 13.11: evidence", () => {
+describe("PROTOCOL 13.10: evidence", () => {
   test("holds what the relay sent and the keys to check it, and nothing that is secret", async () => {
     const { a, b } = await altered();
     const id = b.client.findings()[0]?.id ?? "";
