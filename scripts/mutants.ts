@@ -61,6 +61,7 @@ function proofOf(bug: PlantedBug): string[] {
     ? [
         "tests/simulation/main.ts",
         "--stop",
+        "--no-shrink",
         `--seeds=${bug.proof.seeds}`,
         `--from=${bug.proof.from ?? 1}`,
       ]

@@ -221,7 +221,9 @@ export class App {
     const from = this.#walked.get(log) ?? 0;
     for (let at = from; at < cursor - 1; at++) {
       const blob = log.blobs[at] as LoggedBlob;
-      if (!this.#has.has(blob.blobId) && !this.excused(blob)) {
+      // A removed device's count only once they are seen to lead up to its closing.
+      const late = this.#truth.removedEver.has(blob.sender);
+      if (!late && !this.#has.has(blob.blobId) && !this.excused(blob)) {
         this.#world.fail(
           `1: ${this.#name} is handed cursor ${cursor}, and never ${blob.cursor} of ${this.#truth.nameOf(blob.sender)}`,
         );

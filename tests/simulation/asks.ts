@@ -78,7 +78,7 @@ export class Asks {
         const log = truth.logWith(entry.blobId, entry.cursor);
         const left = log?.blobs
           .slice(cursor, entry.cursor - 1)
-          .find((blob) => !device.app.excused(blob));
+          .find((blob) => !device.app.excused(blob) && !truth.removedEver.has(blob.sender));
         if (log === undefined || entry.cursor <= cursor || left !== undefined) {
           world.fail(`1: ${device.name} reads ${entry.blobId} at ${entry.cursor} of its history`);
         }

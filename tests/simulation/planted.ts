@@ -19,18 +19,20 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "the relay acknowledges before the commit",
     file: "server/committer.ts",
-    from: "      if (!draft.empty) await this.#options.store.commit(",
+    from: "      if (!draft.empty)\n        await this.#options.store.commit(",
     to: `      settle(settlements);
       settlements.length = 0;
-      if (!draft.empty) await this.#options.store.commit(`,
+      if (!draft.empty)
+        await this.#options.store.commit(`,
     proof: { seeds: 100 },
   },
   {
     name: "the relay goes on from a commit that failed",
     file: "server/committer.ts",
-    from: "      if (!draft.empty) await this.#options.store.commit(",
+    from: "      if (!draft.empty)\n        await this.#options.store.commit(",
     to: `      draft.apply();
-      if (!draft.empty) await this.#options.store.commit(`,
+      if (!draft.empty)
+        await this.#options.store.commit(`,
     proof: { seeds: 100 },
   },
   {
@@ -131,9 +133,89 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "the cursor of an old log is used in the new one",
-    file: "client/engine.ts",
-    from: "logId: welcome.logId, read: 0, link: zeroLink }",
-    to: "logId: welcome.logId }",
+    file: "client/log-meeting.ts",
+    from: "{ ...before, logId: welcome.logId, read: 0, link: zeroLink }",
+    to: "{ ...before, logId: welcome.logId }",
     proof: { tests: ["simulation/restore"] },
+  },
+  {
+    name: "an app's positions begin anew with another log",
+    file: "client/log-meeting.ts",
+    from: "{ ...before, logId: welcome.logId, read: 0, link: zeroLink }",
+    to: "{ ...before, logId: welcome.logId, read: 0, link: zeroLink, position: 0 }",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "the keyring is trimmed away but for the newest secrets",
+    file: "client/seal/membership.ts",
+    from: "    if (epoch === 1) break;\n    if (opening.previousSecret",
+    to: "    if (epoch === 1 || keyring.newest > epoch) break;\n    if (opening.previousSecret",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "remaining devices are closed, too, when one is removed",
+    file: "client/judge.ts",
+    from: "      if (bodyKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);\n",
+    to: `      if (bodyKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
+      const closed = [...(core.chain?.devices.values() ?? [])].some((each) => each.closing);
+      if (closed && Number(blob.epoch) < (core.chain?.epoch ?? 0)) {
+        throw new SyncError(ErrorCode.HISTORY_ALTERED);
+      }
+`,
+    proof: { seeds: 100 },
+  },
+  {
+    name: "what a removed device wrote above its closing counts",
+    file: "client/seal/history.ts",
+    from: "  return seq > closing.seq || !equalBytes(link, closing.link);\n",
+    to: "  return seq > closing.seq + 1_000 && equalBytes(link, zeroLink);\n",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "a removed device is told of what comes after",
+    file: "server/relay.ts",
+    from: '        if (session.device?.row.state !== "active") {',
+    to: '        if (session.device?.row.state === "refused") {',
+    proof: { seeds: 100 },
+  },
+  {
+    name: "a change that was asked for dies with the process",
+    file: "client/membership-changes.ts",
+    from: '        else tx.put("device", "changes", encode(next));',
+    to: "        else encode(next);",
+    proof: { tests: ["client/membership"] },
+  },
+  {
+    name: "a device that lost state goes on where it believes to be",
+    file: "client/outbox.ts",
+    from: "      if (relay.seq > own.last.seq) return false;",
+    to: "      if (relay.seq > own.last.seq) return true;",
+    proof: { seeds: 100 },
+  },
+  {
+    name: "what is queued goes when a device reads back what it lost",
+    file: "client/outbox.ts",
+    from: "          moved.set(old.seq, blob.seq);\n          blobs.push(blob);",
+    to: "          moved.set(old.seq, blob.seq);",
+    proof: { seeds: 300 },
+  },
+  {
+    name: "what a restored relay lacks is not pushed again",
+    file: "client/outbox.ts",
+    from: "    const lost = relay.seq < core.own.durableSeq;",
+    to: `    const lost = false;
+    if (relay.seq < core.own.durableSeq) {
+      await this.#findNext(core.own.durableSeq);
+      this.#restart();
+      return;
+    }`,
+    proof: { seeds: 100 },
+  },
+  {
+    name: "a restored relay is not given the membership changes it lacks",
+    file: "client/group.ts",
+    from: "      else await this.#resubmit(session, count, head);",
+    to: "      else void this.#resubmit;",
+    proof: { seeds: 100 },
   },
 ];
