@@ -67,6 +67,7 @@ Examples:
   sync-relay admin invites create --label "Ada's laptop" --quota 2GiB --expires 7d
   sync-relay admin groups list --json
   sync-relay admin devices refuse GROUP DEVICE
+  sync-relay admin maintenance verify
   sync-relay admin tokens rotate --scope read`,
     );
 
@@ -204,6 +205,18 @@ Examples:
         if (device !== undefined) tellDevices(context, [device]);
       },
     );
+  }
+
+  const upkeep = section("maintenance", "what the relay does by itself in time, asked for now");
+  for (const [word, description] of [
+    ["trim", "trim every group as far as its snapshots and devices allow"],
+    ["vacuum", "give free pages of the store's file back to the disk"],
+    ["verify", "look at every row: the file, the chains, the counters"],
+  ] as const) {
+    declare(upkeep, word, description, [], async (client) => {
+      const commands = await import("./maintenance.ts");
+      await commands[word](context, client);
+    });
   }
 
   section("tokens", "the tokens of the side API")

@@ -230,3 +230,27 @@ test("health: 0 where devices are served, 4 where nothing answers or it is no re
     assert.match(gone.stderr, /no relay answers at .*\nhint: start it/);
   }
 });
+
+test("maintenance of a running relay: looked at, and its free pages given back", async (t) => {
+  const { relay } = await relayAndFolder(t);
+  const verified = await runRelay(["admin", "maintenance", "verify", "--data", relay.data]);
+  assert.equal(verified.code, 0, verified.stderr);
+  assert.equal(verified.stdout, "whole: 1 group, 1 device, 10 blobs, 1 membership change\n");
+  const vacuumed = await runRelay([
+    "admin",
+    "maintenance",
+    "vacuum",
+    "--data",
+    relay.data,
+    "--json",
+  ]);
+  assert.equal(vacuumed.code, 0, vacuumed.stderr);
+  assert.equal(last(vacuumed)["leftBytes"], 0);
+  await withDatabase(relay.data, (connection) =>
+    connection.exec("PRAGMA busy_timeout = 5000; DELETE FROM blobs WHERE cursor = 4"),
+  );
+  const damaged = await runRelay(["admin", "maintenance", "verify", "--data", relay.data]);
+  assert.equal(damaged.code, 3);
+  assert.match(damaged.stderr, /group \S{43}: blobs are missing between cursor 3 and 5/);
+  assert.match(damaged.stderr, /hint: stop the relay and restore a backup/);
+});
