@@ -5,15 +5,16 @@
  *
  *     yes ──▶ kept ──▶ receipted ──▶ submitted ──▶ in the chain: forgotten
  *               │                     ▲      │
- *               └─ no receipt: dropped └──────┘ refused, or another change came first
+ *               └─ no receipt, and the process is gone: dropped, and the joiner told
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Device } from "../gen/syncrelay/sealed/v1/membership_pb.ts";
 import { type PendingAddition, PendingAdditionSchema } from "../gen/syncrelay/state/v1/state_pb.ts";
+import { InviteCloseReason } from "../gen/syncrelay/sync/v1/invite_pb.ts";
 import type { ChangeMembership } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
-import { idText } from "../wire/ids.ts";
-import { membersMax } from "../wire/limits.ts";
+import { idText, rendezvousIdBytes } from "../wire/ids.ts";
+import { inviteMessagesMax, membersMax } from "../wire/limits.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decode } from "./disk.ts";
@@ -21,7 +22,7 @@ import type { Group } from "./group.ts";
 import { Retry } from "./retry.ts";
 import { addDevice } from "./seal/changes.ts";
 import { type ControlChain, members } from "./seal/membership.ts";
-import { StateStoreError, type StateTransaction } from "./state-store.ts";
+import { StateStoreError } from "./state-store.ts";
 
 /** Other members' changes that come first, in a row, before it is put off for a moment. */
 const conflictsMax = 16;
@@ -42,6 +43,8 @@ export class Additions {
   readonly #retry: Retry;
   /** Who waits for one. */
   readonly #waiters = new Map<string, (error: SyncError | undefined) => void>();
+  /** Those without a receipt that this process can still finish. */
+  readonly #open = new Set<string>();
   /** Refusals that were told: each once a session. */
   readonly #told = new Set<string>();
   #session: Connection | undefined;
@@ -75,33 +78,30 @@ export class Additions {
   }
 
   /** A person said yes: kept before the joiner hears of it. */
-  async keep(device: Device): Promise<void> {
-    await this.#write(device, false);
+  async keep(device: Device, rendezvousId: Uint8Array): Promise<void> {
+    this.#open.add(idText(device.deviceId));
+    await this.#write(device, { receipted: false, rendezvousId });
   }
 
   /** The joiner has kept its admission: from now on the addition is submitted until it is in. */
   async receipted(device: Device, done: (error: SyncError | undefined) => void): Promise<void> {
     this.#waiters.set(idText(device.deviceId), done);
-    await this.#write(device, true);
+    await this.#write(device, { receipted: true });
     this.#run();
   }
 
   async forget(deviceId: Uint8Array): Promise<void> {
+    this.#open.delete(idText(deviceId));
     await this.#core.disk.write((tx) => tx.delete("additions", idText(deviceId)));
   }
 
-  /** Drops what nobody can finish: the channel to that joiner went with the process that held it. */
-  async dropUnreceipted(tx: StateTransaction): Promise<void> {
-    for (const row of await tx.range("additions", "")) {
-      const pending = decode(() => fromBinary(PendingAdditionSchema, row.value));
-      if (!pending.receipted) tx.delete("additions", row.key);
-    }
-  }
-
-  async #write(device: Device, receipted: boolean): Promise<void> {
+  async #write(
+    device: Device,
+    kept: { readonly receipted: boolean; readonly rendezvousId?: Uint8Array },
+  ): Promise<void> {
     const value = toBinary(
       PendingAdditionSchema,
-      create(PendingAdditionSchema, { device, receipted }),
+      create(PendingAdditionSchema, { device, ...kept }),
     );
     await this.#core.disk.write((tx) => tx.put("additions", idText(device.deviceId), value));
   }
@@ -128,7 +128,11 @@ export class Additions {
     let refused: SyncError | undefined;
     for (const row of rows) {
       const pending: PendingAddition = decode(() => fromBinary(PendingAdditionSchema, row.value));
-      if (!pending.receipted || pending.device === undefined) continue;
+      if (pending.device === undefined) continue;
+      if (!pending.receipted) {
+        if (!this.#open.has(row.key)) await this.#callOff(pending.device, pending.rendezvousId);
+        continue;
+      }
       const step = await this.#add(row.key, pending.device);
       if (step.kind === "stopped") return;
       // One that is refused keeps none of the others waiting.
@@ -141,6 +145,30 @@ export class Additions {
     const later =
       errorRow(refused.code).again === "later" || refused.code === ErrorCode.MEMBERSHIP_CONFLICT;
     this.#retry.after(refused.retryAfterMs, () => this.#run(), !later);
+  }
+
+  /**
+   * The channel to that joiner went with the process that held it, and its receipt may be on its way
+   * for ever: it is told through the mailbox, where it still waits, that it is not let in.
+   */
+  async #callOff(device: Device, rendezvousId: Uint8Array): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    try {
+      if (rendezvousId.byteLength !== rendezvousIdBytes)
+        throw new SyncError(ErrorCode.INVITE_INVALID);
+      await session.request({
+        case: "openInvite",
+        value: { rendezvousId, received: inviteMessagesMax },
+      });
+      const reason = InviteCloseReason.CANCELLED;
+      await session.request({ case: "closeInvite", value: { rendezvousId, reason } });
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      // The next session tells it, unless the relay knows nothing of the mailbox.
+      if (!session.open || errorRow(error.code).again === "later") return;
+    }
+    await this.forget(device.deviceId);
   }
 
   async #add(id: string, device: Device): Promise<Step> {

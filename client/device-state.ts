@@ -54,14 +54,13 @@ export async function openDevice(
 
 /** Reads everything else that the device keeps. */
 export async function loadState(parts: Parts): Promise<void> {
-  const { core, group, additions, changes, refusals, inbox, witnesses } = parts;
+  const { core, group, changes, refusals, inbox, witnesses } = parts;
   await core.disk.write(async (tx) => {
     const chain = await tx.get("chain", "state");
     if (chain !== undefined) core.own = decodeChain(chain);
     const log = await tx.get("log", "state");
     if (log !== undefined) Object.assign(core, decodeLog(log));
     await group.load(tx);
-    await additions.dropUnreceipted(tx);
     await changes.load(tx);
     await core.loadHistory(tx);
     await witnesses.load(tx);

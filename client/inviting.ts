@@ -219,7 +219,7 @@ export class Inviting {
       await this.#finish(InviteCloseReason.CANCELLED, "it was declined");
       return;
     }
-    await this.#additions.keep(device);
+    await this.#additions.keep(device, this.#rendezvousId);
     if (this.#over || machine !== this.#machine) {
       await this.#additions.forget(device.deviceId);
       return;

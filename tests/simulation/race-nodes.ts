@@ -150,7 +150,10 @@ export class RaceDevice {
   readonly #chance: Chance;
   readonly #links = new Set<Link>();
   #process: Process;
+  #sent = 0;
   #store: MemoryStore | undefined;
+  /** Before a message leaves, counted over all connections of its process. */
+  sending: (count: number) => void = () => undefined;
   /** How often it was started: promises of an earlier process tell nothing. */
   life = 0;
 
@@ -193,6 +196,7 @@ export class RaceDevice {
     const process = new Process(this.#world);
     this.#process = process;
     this.life += 1;
+    this.#sent = 0;
     this.#store = new MemoryStore(this.disk, hooks);
     this.client = await SyncClient.open({
       store: this.#store,
@@ -249,7 +253,17 @@ export class RaceDevice {
       connect: (_, handlers) => {
         const { socket, link } = this.#relay.network.connect(process, this.road, handlers);
         this.#links.add(link);
-        return socket;
+        return {
+          ...socket,
+          get bufferedBytes() {
+            return socket.bufferedBytes;
+          },
+          send: (bytes) => {
+            this.#sent += 1;
+            this.sending(this.#sent);
+            if (process.alive) socket.send(bytes);
+          },
+        };
       },
     };
   }
