@@ -23,6 +23,15 @@ export function newCounters() {
     /** Times that a connection's presence and witnesses were put off because too much waited. */
     putOff: 0,
     pagesSent: 0,
+    snapshotsStored: 0,
+    objectsStored: 0,
+    objectsCollected: 0,
+    objectBytesStored: 0,
+    /** What went from logs: headers with what was left of their blobs, bodies by reason, and bytes in all. */
+    headersTrimmed: 0,
+    bodiesExpired: 0,
+    bodiesDeleted: 0,
+    bytesTrimmed: 0,
     bytesReceived: 0,
     bytesSent: 0,
   };

@@ -4,6 +4,7 @@
  */
 import { equalBytes } from "../wire/bytes.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
+import { LifeDraft } from "./life-draft.ts";
 import type {
   BlobRow,
   CommitBatch,
@@ -27,6 +28,8 @@ export class Draft {
   readonly #control: ControlRow[] = [];
   readonly #invites: InviteRow[] = [];
   readonly #deleted = new Set<GroupEntry>();
+  #life: LifeDraft | undefined;
+  #keepsAge = false;
   #storeBytes: number;
 
   constructor(storeBytes: number) {
@@ -39,13 +42,26 @@ export class Draft {
       this.#devices.size === 0 &&
       this.#founded.length === 0 &&
       this.#invites.length === 0 &&
-      this.#deleted.size === 0
+      this.#deleted.size === 0 &&
+      this.#life === undefined &&
+      !this.#keepsAge
     );
   }
 
   /** Bytes that count towards the store's limit after this commit. */
   get storeBytes(): number {
     return this.#storeBytes;
+  }
+
+  /** What it does beside the log. */
+  get life(): LifeDraft {
+    this.#life ??= new LifeDraft();
+    return this.#life;
+  }
+
+  /** Writes the age down, whatever else there is to write. */
+  keepAge(): void {
+    this.#keepsAge = true;
   }
 
   /** Rows of blobs so far. */
@@ -191,12 +207,13 @@ export class Draft {
   }
 
   /** What the store is asked to write. Ends the planning. */
-  batch(ageS: number): CommitBatch {
+  batch(ageS: number, clockMs: number): CommitBatch {
     for (const [entry, row] of this.#devices) {
       this.#devices.set(entry, {
         ...row,
         applied: entry.applied,
         lastSeenMs: entry.lastSeenMs,
+        seenAgeS: entry.seenAgeS,
       });
     }
     return {
@@ -209,7 +226,9 @@ export class Draft {
       ...(this.#deleted.size === 0
         ? {}
         : { deletedGroups: [...this.#deleted].map((entry) => entry.row.groupKey) }),
+      ...(this.#life === undefined ? {} : { life: this.#life.writes() }),
       ageS,
+      clockMs,
     };
   }
 
@@ -220,6 +239,7 @@ export class Draft {
       entry.row = row;
       entry.soft = entry.applied !== row.applied;
     }
+    this.#life?.apply();
     for (const [group, rows] of this.#newDevices) for (const row of rows) group.put(row);
     for (const entry of this.#deleted) {
       entry.gone = true;

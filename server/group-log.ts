@@ -40,6 +40,10 @@ export interface PushBlob {
   readonly header: Uint8Array;
   readonly signature: Uint8Array;
   readonly body: Uint8Array;
+  /** How long the body is kept, in seconds; 0: until it is trimmed. */
+  readonly ttlS: number;
+  /** Whether it names others whose bodies are to go. */
+  readonly deletes: boolean;
 }
 
 /** A push, checked for everything that needs no state. At least one blob; seqs rise by one. */
@@ -156,6 +160,21 @@ export function revokedError(state: DeviceState | undefined): SyncError {
   });
 }
 
+/** Why a device may write nothing to its group; undefined where it may. */
+export function writeRefusal(
+  draft: Draft,
+  group: GroupEntry,
+  device: DeviceEntry,
+): SyncError | undefined {
+  const { state, role } = draft.device(device);
+  // The relay serves a session's device only while it is active; a removal in
+  // this same commit, before this request, is seen here.
+  if (state !== "active") return revokedError(state);
+  // A recovery phrase adds a device and writes nothing else.
+  const readOnly = role === "paper" || draft.group(group).suspended;
+  return readOnly ? new SyncError(ErrorCode.READ_ONLY) : undefined;
+}
+
 /** Down to which seq planning this push needs the sender's places from disk; undefined: not at all. */
 export function placesNeeded(device: DeviceEntry, push: PushRequest): number | undefined {
   const first = push.blobs[0] as PushBlob;
@@ -199,11 +218,8 @@ export function planPush(
   }
   if (fresh.length === 0) return cursors;
 
-  // The relay serves a session's device only while it is active; a removal in
-  // this same commit, before this push, is seen here.
-  if (deviceRow.state !== "active") return revokedError(deviceRow.state);
-  // A recovery phrase adds a device and writes nothing else.
-  if (deviceRow.role === "paper" || groupRow.suspended) return new SyncError(ErrorCode.READ_ONLY);
+  const refusal = writeRefusal(draft, group, device);
+  if (refusal !== undefined) return refusal;
   const first = fresh[0] as PushBlob;
   const resumes = push.resume && first.seq > deviceRow.lastSeq + 1;
   if (first.seq !== deviceRow.lastSeq + 1 && !resumes) {
@@ -250,6 +266,7 @@ export function planPush(
       bodyState: 0,
       storedAgeS: bounds.ageS,
     });
+    if (blob.ttlS > 0 || blob.deletes) planEnd(draft, group, groupWritten.head, blob, bounds);
     deviceWritten.lastSeq = blob.seq;
     deviceWritten.lastLink = blob.link;
     deviceWritten.lastCursor = groupWritten.head;
@@ -258,6 +275,26 @@ export function planPush(
   draft.addBytes(groupWritten, bytes);
   groupWritten.blobs += fresh.length;
   return cursors;
+}
+
+/** Notes what is to be done about a blob later. */
+function planEnd(
+  draft: Draft,
+  group: GroupEntry,
+  cursor: number,
+  blob: PushBlob,
+  bounds: PlanBounds,
+): void {
+  const { lists, deleting } = draft.life;
+  const { groupKey } = group.row;
+  // What ends behind every age that can be counted has no end.
+  const expiresAgeS = bounds.ageS + blob.ttlS;
+  if (blob.ttlS > 0 && Number.isSafeInteger(expiresAgeS)) {
+    lists.expiries.push({ groupKey, cursor, expiresAgeS });
+  }
+  if (!blob.deletes) return;
+  lists.deletes.push({ groupKey, cursor });
+  deleting.add(group);
 }
 
 /** The first cursor of a blob that the sender's chain has passed, where it is the same blob. */

@@ -5,6 +5,7 @@
  */
 import { idText } from "../wire/ids.ts";
 import type { DeviceRow, GroupRow, LoadedGroup } from "./store/contract.ts";
+import type { SnapshotRow } from "./store/life.ts";
 
 export class DeviceEntry {
   /** As on disk. */
@@ -13,7 +14,9 @@ export class DeviceEntry {
   /** The applied cursor, possibly ahead of the row: it may be lost, the device says it again. */
   applied: number;
   lastSeenMs: number;
-  /** Whether `applied` or `lastSeenMs` are ahead of the row. */
+  /** The persisted age at which it was last connected, possibly ahead of the row, too. */
+  seenAgeS: number;
+  /** Whether any of them is ahead of the row. */
   soft = false;
   /** A remover must see more of this device first; until then nothing is taken from it. */
   heldUntilMs = 0;
@@ -25,12 +28,17 @@ export class DeviceEntry {
     this.idText = idText(row.deviceId);
     this.applied = row.applied;
     this.lastSeenMs = row.lastSeenMs;
+    this.seenAgeS = row.seenAgeS;
   }
 }
 
 export class GroupEntry {
   /** As on disk. */
   row: GroupRow;
+  /** As on disk: the effective one, and those that wait. */
+  snapshots: readonly SnapshotRow[];
+  /** Rises with every commit that brings deletes to carry out. */
+  deletesTaken = 0;
   readonly idText: string;
   /** It was deleted: what still waits for a commit finds it gone. */
   gone = false;
@@ -41,6 +49,7 @@ export class GroupEntry {
 
   constructor(loaded: LoadedGroup) {
     this.row = loaded.group;
+    this.snapshots = loaded.snapshots;
     this.idText = idText(loaded.group.groupId);
     for (const row of loaded.devices) this.put(row);
   }

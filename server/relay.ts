@@ -19,9 +19,12 @@ import { CommitFanOut, rowsByGroup } from "./fan-out.ts";
 import { Figures } from "./figures.ts";
 import { revokedError } from "./group-log.ts";
 import { type DeviceEntry, GroupEntry } from "./group-state.ts";
+import { Keeper, type KeptGroup, type Trimmed } from "./keeper.ts";
+import { LifeDesk, type Task } from "./life-desk.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
 import type { HelloRequest } from "./requests.ts";
+import { type LifeNotice, lifeNotice, urgencyOf } from "./retention.ts";
 import type { Return } from "./returns.ts";
 import {
   type LiveGroup,
@@ -43,6 +46,10 @@ const queuedBytesMax = 64 * 1024 * 1024;
 const lobbyMsMax = 900_000;
 /** Rows of deleted groups that are taken away each second: commits wait for them only briefly. */
 const sweepRows = 2_000;
+/** How often the age is written down where nothing else is written, in milliseconds. */
+const ageWriteMs = 900_000;
+/** The most that one start adds to the age, in seconds. */
+const startedAgeSMax = 86_400;
 /** What a device job without a witness holds on to, in bytes. */
 const softJobBytes = 1_024;
 
@@ -61,6 +68,10 @@ export class Relay implements SessionHost {
   /** Sessions without a group, in the order they began. */
   readonly #lobbies = new Set<SessionDriver>();
   readonly #startedMs: number;
+  readonly #startedAgeS: number;
+  #ageWrittenMs: number;
+  readonly desk: LifeDesk;
+  readonly #keeper: Keeper;
   #softWrittenMs: number;
   #forgottenMs: number;
   #draining = false;
@@ -75,6 +86,11 @@ export class Relay implements SessionHost {
     this.store = store;
     this.world = world;
     this.#startedMs = world.monotonicMs();
+    const { ageS, clockMs } = store.opened;
+    // By the clock, which may be wrong: so never more than a day, and never back.
+    const passedS = clockMs === 0 ? 0 : Math.floor((world.nowMs() - clockMs) / 1000);
+    this.#startedAgeS = ageS + Math.min(Math.max(0, passedS), startedAgeSMax);
+    this.#ageWrittenMs = this.#startedMs;
     this.#softWrittenMs = this.#startedMs;
     this.#forgottenMs = this.#startedMs;
     // Read at each commit: an operator may change them while the relay runs.
@@ -105,11 +121,36 @@ export class Relay implements SessionHost {
       },
       async (groupId) => (await this.group(groupId))?.entry,
     );
+    const shared = {
+      store,
+      counters: this.counters,
+      run: <Found, Result>(task: Task<Found, Result>) => this.runTask(task),
+      ageS: () => this.ageS(),
+    };
+    this.desk = new LifeDesk({
+      ...shared,
+      get groupBytesMax() {
+        return current().limits.groupBytesMax;
+      },
+    });
+    this.#keeper = new Keeper({
+      ...shared,
+      monotonicMs: world.monotonicMs,
+      live: () => [...this.#groups.values()].map((live) => this.#kept(live)),
+      load: async (groupId) => {
+        const live = await this.group(groupId);
+        return live === undefined ? undefined : this.#kept(live);
+      },
+      freed: () => {
+        this.#sweepNeeded = true;
+      },
+      failed: world.onStoreFailure,
+    });
   }
 
   /** The relay's age in seconds: what TTLs and expiries count by, never a clock. */
   ageS(): number {
-    return this.store.opened.ageS + Math.floor((this.world.monotonicMs() - this.#startedMs) / 1000);
+    return this.#startedAgeS + Math.floor((this.world.monotonicMs() - this.#startedMs) / 1000);
   }
 
   get options(): RelayOptions {
@@ -193,6 +234,7 @@ export class Relay implements SessionHost {
     if (live === undefined || device === undefined) return;
     live.sessions.delete(session);
     device.lastSeenMs = this.world.nowMs();
+    device.seenAgeS = this.ageS();
     device.soft = true;
     // A device that came back on another connection is not gone.
     if (![...live.sessions].some((other) => other.device === device)) {
@@ -217,10 +259,16 @@ export class Relay implements SessionHost {
     try {
       const loaded = await this.store.loadGroup(groupId);
       if (loaded === undefined) return undefined;
+      const entry = new GroupEntry(loaded);
       const live = {
-        entry: new GroupEntry(loaded),
+        entry,
         sessions: new Set<SessionDriver>(),
         held: 0,
+        told: {
+          urgency: urgencyOf(entry.row, this.#options.limits.groupBytesMax, this.ageS()),
+          snapshots: entry.snapshots,
+          replacedThrough: entry.row.replacedThrough,
+        },
       };
       this.#groups.set(key, live);
       return live;
@@ -242,6 +290,7 @@ export class Relay implements SessionHost {
     }
     session.port.welcomed();
     device.lastSeenMs = this.world.nowMs();
+    device.seenAgeS = this.ageS();
     device.soft = true;
     this.tellPresence(live, device, PresenceState.ONLINE, session);
   }
@@ -357,12 +406,17 @@ export class Relay implements SessionHost {
                 head: outcome.head,
               }),
               epoch: BigInt(outcome.epoch),
+              ...this.#noticeOf(live, session),
             },
           },
         });
       }
     }
     this.#fanOut(commit);
+    for (const entry of commit.draft.touched) {
+      const live = this.#groups.get(entry.idText);
+      if (live !== undefined) this.#tellLife(live);
+    }
     this.#resumePaused();
   }
 
@@ -374,9 +428,76 @@ export class Relay implements SessionHost {
       if (rows === undefined || live === undefined) continue;
       const blobs = new CommitFanOut(rows, (deviceKey) => entry.deviceId(deviceKey));
       for (const session of live.sessions) {
-        session.step({ kind: "committed", blobs, crowded: session.crowded });
+        const notice = (): LifeNotice => this.#noticeOf(live, session);
+        session.step({ kind: "committed", blobs, crowded: session.crowded, notice });
       }
     }
+  }
+
+  notice(live: LiveGroup, device: DeviceEntry): LifeNotice {
+    return lifeNotice(
+      live.entry,
+      device.row.deviceKey,
+      this.#options.limits.groupBytesMax,
+      this.ageS(),
+    );
+  }
+
+  #noticeOf(live: LiveGroup, session: SessionDriver): LifeNotice {
+    return this.notice(live, session.device as DeviceEntry);
+  }
+
+  /** Tells a group's sessions what has become of its life, where it is not what they were told. */
+  #tellLife(live: LiveGroup): void {
+    const { entry } = live;
+    const urgency = urgencyOf(entry.row, this.#options.limits.groupBytesMax, this.ageS());
+    const { told } = live;
+    const same =
+      told.urgency === urgency &&
+      told.snapshots === entry.snapshots &&
+      told.replacedThrough === entry.row.replacedThrough;
+    if (same) return;
+    live.told = {
+      urgency,
+      snapshots: entry.snapshots,
+      replacedThrough: entry.row.replacedThrough,
+    };
+    for (const session of live.sessions) {
+      const value = { head: BigInt(entry.row.head), ...this.#noticeOf(live, session) };
+      session.tellNewest({ case: "notify", value });
+    }
+  }
+
+  /** Does now whatever retention may do, in one group or in all. */
+  trimNow(groupId?: Uint8Array): Promise<Trimmed> {
+    return this.#keeper.trimNow(groupId);
+  }
+
+  /** Writes something in the next commit; rejects with the `SyncError` it came to. */
+  runTask<Found, Result>(task: Task<Found, Result>): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.#committer.submit({
+        kind: "task",
+        requestId: 0,
+        lookUp: task.lookUp,
+        // What `lookUp` found, and nothing else, comes back here.
+        plan: (draft, found, bounds) => task.plan(draft, found as Found, bounds),
+        bytes: task.bytes ?? softJobBytes,
+        owner: {
+          settled: (_, outcome) => {
+            if (outcome instanceof SyncError) reject(outcome);
+            else resolve(outcome.result as Result);
+          },
+        },
+      });
+    });
+  }
+
+  #kept(live: LiveGroup): KeptGroup {
+    return {
+      entry: live.entry,
+      connected: (device) => [...live.sessions].some((session) => session.device === device),
+    };
   }
 
   #resumePaused(): void {
@@ -402,6 +523,12 @@ export class Relay implements SessionHost {
       this.#writeSoft();
     }
     if (this.#sweepNeeded) this.#sweeping ??= this.#sweep();
+    if (nowMs - this.#ageWrittenMs >= ageWriteMs) {
+      this.#ageWrittenMs = nowMs;
+      this.#writeAge();
+      for (const live of this.#groups.values()) this.#tellLife(live);
+    }
+    this.#keeper.tick();
     if (nowMs - this.#forgottenMs >= forgetMs && this.#committer.quiet) {
       this.#forgottenMs = nowMs;
       this.#forget();
@@ -419,6 +546,20 @@ export class Relay implements SessionHost {
     } finally {
       this.#sweeping = undefined;
     }
+  }
+
+  /** Writes the age down, and that who is connected was seen. */
+  #writeAge(): void {
+    const ageS = this.ageS();
+    for (const live of this.#groups.values()) {
+      for (const { device } of live.sessions) {
+        if (device === undefined) continue;
+        device.seenAgeS = ageS;
+        device.soft = true;
+      }
+    }
+    // A disk that fails now is written to again in a while; until then the age stands on it.
+    this.runTask({ plan: (draft) => draft.keepAge() }).catch(() => undefined);
   }
 
   /** Writes the rows of devices that have acknowledged since they were last written. */
@@ -444,6 +585,7 @@ export class Relay implements SessionHost {
    * way: a job holds on to its group, and two copies of one would part.
    */
   #forget(): void {
+    if (this.#keeper.busy || this.desk.busy) return;
     for (const [key, live] of this.#groups) {
       if (live.sessions.size > 0 || live.held > 0) continue;
       if ([...live.entry.devices.values()].some((device) => device.soft)) continue;
@@ -459,11 +601,14 @@ export class Relay implements SessionHost {
   async drain(spreadMs: number): Promise<void> {
     this.#draining = true;
     for (const session of this.#sessions) session.step({ kind: "drain" });
+    await this.#keeper.stop();
     await this.#committer.idle();
     await this.#sweeping;
+    await Promise.allSettled([...this.#sessions].map((session) => session.asking));
     for (const session of this.#sessions) {
       session.end(drainingError(spread(this.world.random(4), spreadMs)));
     }
+    this.#writeAge();
     this.#writeSoft();
     await this.#committer.idle();
   }

@@ -140,6 +140,8 @@ function readBlob(
     header: blob.header,
     signature: blob.signature,
     body: blob.body,
+    ttlS: header.ttlS,
+    deletes: header.deletes.length > 0,
   };
 }
 

@@ -13,6 +13,7 @@ import {
   type Presence,
   PresenceSchema,
   PresenceState,
+  type SnapshotUrgency,
 } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { toHex } from "../wire/bytes.ts";
 import { decodeEnvelopes, type EnvelopeBody, toNumber } from "../wire/envelope.ts";
@@ -26,9 +27,12 @@ import { encodeRow } from "./fan-out.ts";
 import type { Figures } from "./figures.ts";
 import { type ChangeOutcome, type PushRequest, revokedError } from "./group-log.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
+import { effectiveOf, type LifeDesk } from "./life-desk.ts";
+import { heldBytes, type LifeRequest } from "./life-requests.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { envelopeBound, type RelayLimits, type RelayOptions } from "./options.ts";
 import type { HelloRequest, MembershipRequest } from "./requests.ts";
+import type { LifeNotice } from "./retention.ts";
 import type { Return } from "./returns.ts";
 import {
   type MailboxRequest,
@@ -39,6 +43,7 @@ import {
   type SessionInput,
 } from "./session.ts";
 import type { Store } from "./store/contract.ts";
+import type { SnapshotRow } from "./store/life.ts";
 import {
   lobbyWelcome,
   logChanged,
@@ -71,6 +76,12 @@ export interface LiveGroup {
   readonly sessions: Set<SessionDriver>;
   /** Who is about to join or to change it: the group is not forgotten meanwhile. */
   held: number;
+  /** What its sessions were told of its life. */
+  told: {
+    readonly urgency: SnapshotUrgency;
+    readonly snapshots: readonly SnapshotRow[];
+    readonly replacedThrough: number;
+  };
 }
 
 /** What a session asks of the relay. */
@@ -91,21 +102,32 @@ export interface SessionHost {
   detach(session: SessionDriver): void;
   /** Puts a job into the next commit. */
   submit(job: Job, session?: SessionDriver): void;
+  /** Objects and snapshots. */
+  readonly desk: LifeDesk;
+  /** What a device is told of its group's life. */
+  notice(live: LiveGroup, device: DeviceEntry): LifeNotice;
   /** Tells a group's other sessions whether a device is there. */
   tellPresence(live: LiveGroup, device: DeviceEntry, state: PresenceState): void;
 }
 
 /** Bytes of one session's requests that wait for a commit before it is read no further. */
 const sessionQueuedBytesMax = 4 * 1024 * 1024;
-/** Requests for control blobs that wait before the session is read no further. */
-const controlsQueuedMax = 32;
+/** Requests for control blobs, objects and snapshots that wait before the session is read no further. */
+const asksQueuedMax = 32;
 /** What may wait to be sent to a session without a group: answers, and the few messages of a pairing. */
 const lobbyOutboundBytesMax = 256 * 1024;
 /** What a stored blob takes in a page beside its header, signature and body, in bytes. */
 const storedBlobOverheadBytes = 96;
 
 /** Why a session is not read from: each is taken back by itself. */
-type Hold = "queued" | "controls" | "replies";
+type Hold = "queued" | "asks" | "replies";
+
+/** A request that is answered after those before it, when there is room for the answer. */
+interface Ask {
+  readonly requestId: number;
+  readonly bytes: number;
+  readonly answer: () => Promise<EnvelopeBody>;
+}
 
 export class SessionDriver {
   readonly port: Port;
@@ -127,8 +149,12 @@ export class SessionDriver {
   #recordBytes = 0;
   #reading = false;
   #nextRead: PullUnderWay | undefined;
-  #controls: { readonly requestId: number; readonly after: number }[] = [];
+  #asks: Ask[] = [];
+  /** Settles when no request of that kind is being answered. */
+  asking: Promise<void> = Promise.resolve();
   #putOff = false;
+  /** It is to be told of its group's life with the rest that was put off. */
+  #lifeChanged = false;
   #ended = false;
 
   constructor(
@@ -226,6 +252,7 @@ export class SessionDriver {
 
   /** Tells what only the newest of counts; a crowded connection is told all of it later. */
   tellNewest(body: EnvelopeBody): void {
+    if (body.case === "notify") this.#lifeChanged = this.#putOff || this.crowded;
     if (this.#putOff) return;
     if (!this.crowded) {
       this.step({ kind: "tell", body });
@@ -254,6 +281,10 @@ export class SessionDriver {
     for (const body of witnessesOf(live.entry.devices.values(), device)) {
       this.step({ kind: "tell", body });
     }
+    if (!this.#lifeChanged) return;
+    this.#lifeChanged = false;
+    const value = { head: BigInt(live.entry.row.head), ...this.#relay.notice(live, device) };
+    this.step({ kind: "tell", body: { case: "notify", value } });
   }
 
   /** The session ends, and its device is told why. */
@@ -323,9 +354,10 @@ export class SessionDriver {
         this.#change(effect.requestId, effect.request, effect.returning);
         return;
       case "control":
-        this.#controls.push({ requestId: effect.requestId, after: effect.after });
-        if (this.#controls.length > controlsQueuedMax) this.#hold("controls");
-        if (this.#controls.length === 1) this.#nextControl();
+        this.#ask(effect.requestId, 0, () => this.#readControl(effect.after));
+        return;
+      case "life":
+        this.#life(effect.requestId, effect.request);
         return;
       case "mailbox":
         this.#mailbox(effect.requestId, effect.request);
@@ -455,6 +487,7 @@ export class SessionDriver {
           device,
           { cursor, changed },
           presence,
+          this.#relay.notice(live, device),
         ),
         witnesses: witnessesOf(live.entry.devices.values(), device),
       },
@@ -527,6 +560,13 @@ export class SessionDriver {
     const { state } = this.#session;
     if (state.kind !== "member" || state.pull !== pull) return;
     const { entry } = live;
+    if (pull.until === 0 && pull.after < entry.row.replacedThrough) {
+      const through = entry.row.replacedThrough;
+      const snapshot = await this.#relay.desk.newest(entry, effectiveOf(entry));
+      // The next page is asked for when this is told.
+      this.step({ kind: "replaced", pull, snapshot, through });
+      return;
+    }
     const lastNow = (): number =>
       pull.until === 0 ? entry.row.head : Math.min(pull.until, entry.row.head);
     const last = lastNow();
@@ -656,36 +696,61 @@ export class SessionDriver {
     }
   }
 
-  /** Answers requests for control blobs one after another, as there is room. */
-  #nextControl(): void {
-    const next = this.#controls[0];
+  #life(requestId: number, request: LifeRequest): void {
+    const { live, device } = this;
+    if (live === undefined || device === undefined) return;
+    this.#ask(requestId, this.#bytesOf(heldBytes(request)), () =>
+      this.#relay.desk.answer(live.entry, device, request),
+    );
+  }
+
+  /** Queues a request that is answered after those before it; `bytes` is what it holds on to. */
+  #ask(requestId: number, bytes: number, answer: () => Promise<EnvelopeBody>): void {
+    this.#asks.push({ requestId, bytes, answer });
+    this.#queuedBytes += bytes;
+    if (this.#queuedBytes > sessionQueuedBytesMax) this.#hold("queued");
+    if (this.#asks.length > asksQueuedMax) this.#hold("asks");
+    if (this.#asks.length === 1) this.#nextAsk();
+  }
+
+  /** Answers one after another, as there is room. */
+  #nextAsk(): void {
+    const next = this.#asks[0];
     if (next === undefined) return;
     this.#run(next.requestId, async () => {
+      this.asking = this.#answerAsk(next);
       try {
-        await this.#room();
-        await this.#readControl(next.requestId, next.after);
+        await this.asking;
       } finally {
-        if (this.#ended) this.#controls = [];
-        else this.#controls.shift();
-        if (this.#controls.length < controlsQueuedMax / 2) this.#release("controls");
-        this.#nextControl();
+        this.#settled(next);
+        if (this.#ended) this.#asks = [];
+        else this.#asks.shift();
+        if (this.#asks.length < asksQueuedMax / 2) this.#release("asks");
+        this.#nextAsk();
       }
     });
   }
 
-  async #readControl(requestId: number, after: number): Promise<void> {
+  async #answerAsk(ask: Ask): Promise<void> {
+    await this.#room();
+    if (this.#ended) return;
+    const body = await ask.answer();
+    this.#answer(ask.requestId, body);
+  }
+
+  async #readControl(after: number): Promise<EnvelopeBody> {
     const { live } = this;
-    if (live === undefined || this.#ended) return;
+    if (live === undefined) throw new SyncError(ErrorCode.NOT_A_MEMBER);
     const { row } = live.entry;
     const rows = await this.#relay.store.readControl(row.groupKey, after, pageBytesMax);
-    this.#answer(requestId, {
+    return {
       case: "controlBlobs",
       value: {
         after: BigInt(after),
         controlBlobs: rows.map((control) => control.bytes),
         done: (rows.at(-1)?.number ?? after) >= live.entry.row.membershipCount,
       },
-    });
+    };
   }
 
   #mailbox(requestId: number, request: MailboxRequest): void {

@@ -27,9 +27,11 @@ import {
   witnessBytesMax,
 } from "../wire/limits.ts";
 import type { PushRequest } from "./group-log.ts";
+import { isLifeBody, type LifeBody, type LifeRequest, readLife } from "./life-requests.ts";
 import type { RelayLimits } from "./options.ts";
 import { type BucketRate, TokenBucket } from "./rate-limit.ts";
 import { type HelloRequest, type MembershipRequest, readChange, readPush } from "./requests.ts";
+import type { LifeNotice } from "./retention.ts";
 
 /** A pull under way. */
 export interface PullUnderWay {
@@ -128,6 +130,15 @@ export type SessionInput =
       readonly blobs: CommittedBlobs;
       /** Whether the connection has more waiting than it may. */
       readonly crowded: boolean;
+      /** What a `Notify` says beside the head. */
+      readonly notice: () => LifeNotice;
+    }
+  /** A snapshot stands in place of what the pull would have gone on with. */
+  | {
+      readonly kind: "replaced";
+      readonly pull: PullUnderWay;
+      readonly snapshot: EnvelopeBody;
+      readonly through: number;
     }
   /** What the relay says by itself: a membership change, presence, witnesses, mailbox. */
   | { readonly kind: "tell"; readonly body: EnvelopeBody }
@@ -155,6 +166,7 @@ export type SessionEffect =
       readonly returning?: Returning;
     }
   | { readonly kind: "control"; readonly requestId: number; readonly after: number }
+  | { readonly kind: "life"; readonly requestId: number; readonly request: LifeRequest }
   | { readonly kind: "mailbox"; readonly requestId: number; readonly request: MailboxRequest };
 
 /** What is asked of a pairing mailbox. */
@@ -249,7 +261,10 @@ export class Session {
         if (state.kind === "member") this.#page(state, input, output);
         return;
       case "committed":
-        if (state.kind === "member") deliver(state, input.blobs, input.crowded, output);
+        if (state.kind === "member") deliver(state, input, output);
+        return;
+      case "replaced":
+        if (state.kind === "member") replace(state, input, output);
         return;
       case "tell":
         if (state.kind !== "greeting") output.send.push(encodeEnvelope(0, input.body));
@@ -403,7 +418,8 @@ export class Session {
         output.effects.push(mailboxEffect(requestId, body));
         return;
       default:
-        this.#unexpected(requestId, body.case, output);
+        if (isLifeBody(body)) this.#life(requestId, body, output);
+        else this.#unexpected(requestId, body.case, output);
     }
   }
 
@@ -460,6 +476,17 @@ export class Session {
     }
   }
 
+  /** What is asked of objects and snapshots. An object over the limit is refused alone. */
+  #life(requestId: number, body: LifeBody, output: SessionOutput): void {
+    needsId(requestId);
+    try {
+      output.effects.push({ kind: "life", requestId, request: readLife(body, this.#deviceId) });
+    } catch (error) {
+      if (!(error instanceof SyncError) || error.code !== ErrorCode.TOO_LARGE) throw error;
+      this.#refuseOnly(requestId, error, output);
+    }
+  }
+
   /** A blob over the limit is refused alone; every other fault in a push ends the session. */
   #readPush(
     state: MemberState,
@@ -482,7 +509,7 @@ export class Session {
    */
   #unexpected(requestId: number, known: string | undefined, output: SessionOutput): void {
     const error = new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-    if (known !== undefined && !optionalBodies.has(known)) throw error;
+    if (known !== undefined) throw error;
     this.#refuseOnly(requestId, error, output);
   }
 
@@ -539,17 +566,6 @@ export class Session {
   }
 }
 
-/** Bodies that a relay offers by capability: asking without it is no defect. */
-const optionalBodies = new Set([
-  "putSnapshot",
-  "confirmSnapshot",
-  "getSnapshot",
-  "putObject",
-  "statObject",
-  "getObject",
-  "dropObject",
-]);
-
 /**
  * New blobs reach a connection that was sent everything before them and has
  * room; any other is told once to pull, at its own pace. A pull up to the head
@@ -557,8 +573,7 @@ const optionalBodies = new Set([
  */
 function deliver(
   state: MemberState,
-  blobs: CommittedBlobs,
-  crowded: boolean,
+  { blobs, crowded, notice }: Extract<SessionInput, { kind: "committed" }>,
   output: SessionOutput,
 ): void {
   if (state.pull !== undefined && state.pull.until === 0) return;
@@ -571,7 +586,21 @@ function deliver(
   }
   if (state.notified) return;
   state.notified = true;
-  output.send.push(encodeEnvelope(0, { case: "notify", value: { head: BigInt(blobs.through) } }));
+  const value = { head: BigInt(blobs.through), ...notice() };
+  output.send.push(encodeEnvelope(0, { case: "notify", value }));
+}
+
+/** A pull that would go on below what a snapshot replaced is told the snapshot, and goes on behind it. */
+function replace(
+  state: MemberState,
+  { pull, snapshot, through }: Extract<SessionInput, { kind: "replaced" }>,
+  output: SessionOutput,
+): void {
+  if (state.pull !== pull || pull.after >= through) return;
+  output.send.push(encodeEnvelope(pull.requestId, snapshot));
+  pull.after = through;
+  state.sentThrough = through;
+  output.effects.push({ kind: "read", pull });
 }
 
 function changeRate(returning: Returning | undefined): BucketRate {

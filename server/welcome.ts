@@ -10,6 +10,7 @@ import {
   SealedWitnessSchema,
 } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import {
+  Capability,
   FoundingPolicy,
   GroupSummarySchema,
   GroupWelcomeSchema,
@@ -21,11 +22,12 @@ import {
 import { equalBytes } from "../wire/bytes.ts";
 import type { EnvelopeBody } from "../wire/envelope.ts";
 import { zeroLink } from "../wire/ids.ts";
-import { batchBlobsMax, pageBytesMax } from "../wire/limits.ts";
+import { batchBlobsMax, objectBytesDefault, pageBytesMax } from "../wire/limits.ts";
 import { softwareVersion } from "../wire/protocol.ts";
 import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import { envelopeBound, type Founding, type RelayLimits } from "./options.ts";
 import type { ReadPosition } from "./requests.ts";
+import type { LifeNotice } from "./retention.ts";
 import type { DeviceGroup, DeviceRole, GroupRow } from "./store/contract.ts";
 
 const foundingPolicies: Record<Founding, FoundingPolicy> = {
@@ -65,6 +67,7 @@ function limitsMessage(limits: RelayLimits, group: GroupRow | undefined) {
     batchBlobsMax,
     groupBytesMax: BigInt(quota > 0 ? quota : limits.groupBytesMax),
     groupBytesUsed: BigInt(group?.bytes ?? 0),
+    objectBytesMax: BigInt(objectBytesDefault),
   });
 }
 
@@ -76,6 +79,7 @@ export function memberWelcome(
   device: DeviceEntry,
   read: { readonly cursor: number; readonly changed: boolean },
   presence: readonly Presence[],
+  notice: LifeNotice,
 ): EnvelopeBody {
   const { row } = group;
   return {
@@ -83,6 +87,7 @@ export function memberWelcome(
     value: {
       version,
       relay: softwareVersion,
+      capabilities: [Capability.SNAPSHOTS, Capability.OBJECTS],
       limits: limitsMessage(limits, row),
       scope: {
         case: "group",
@@ -100,7 +105,8 @@ export function memberWelcome(
             seq: BigInt(device.row.lastSeq),
             link: device.row.lastLink,
           }),
-          pending: BigInt(Math.max(0, row.head - Math.max(read.cursor, row.floor))),
+          pending: BigInt(Math.max(0, row.head - Math.max(read.cursor, row.replacedThrough))),
+          ...notice,
           presence: [...presence],
         }),
       },
@@ -120,6 +126,7 @@ export function lobbyWelcome(
     value: {
       version,
       relay: softwareVersion,
+      capabilities: [Capability.SNAPSHOTS, Capability.OBJECTS],
       limits: limitsMessage(limits, undefined),
       scope: {
         case: "lobby",
@@ -161,6 +168,7 @@ export function returningWelcome(
     value: {
       version,
       relay: softwareVersion,
+      capabilities: [Capability.SNAPSHOTS, Capability.OBJECTS],
       limits: limitsMessage(limits, row),
       scope: {
         case: "lobby",

@@ -6,7 +6,15 @@ import { ErrorCode } from "../../wire/errors.ts";
 import { encodeDeliver } from "../../wire/hot-encoders.ts";
 import { pullWindowBytesMax } from "../../wire/limits.ts";
 import { bytes, ChainDevice, pushOf } from "../support/devices.ts";
-import { aSyncError, device, deviceKey, envelope, outcome, sessionIn } from "./support.ts";
+import {
+  aSyncError,
+  device,
+  deviceKey,
+  envelope,
+  outcome,
+  quietNotice,
+  sessionIn,
+} from "./support.ts";
 
 const pull = (id: number, after: number, until = 0, windowBytes = 1_000) =>
   envelope(id, {
@@ -45,7 +53,12 @@ function commit(after: number, through: number): CommittedBlobs & { askedFor: nu
 }
 
 const committed = (session: Session, after: number, through: number, crowded = false) =>
-  outcome(session.step({ kind: "committed", blobs: commit(after, through), crowded }, 0));
+  outcome(
+    session.step(
+      { kind: "committed", blobs: commit(after, through), crowded, notice: quietNotice },
+      0,
+    ),
+  );
 
 test("6.1 until must be above after", () => {
   assert.equal(outcome(sessionIn("member").step(pull(1, 5, 5), 0)), "error 302, ends 302");
@@ -162,7 +175,7 @@ test("6.6 what follows what was sent is delivered, and moves it on", () => {
 test("6.6 6.8 a delivery is asked for by the session's own device", () => {
   const session = sessionIn("member");
   const blobs = commit(0, 1);
-  session.step({ kind: "committed", blobs, crowded: false }, 0);
+  session.step({ kind: "committed", blobs, crowded: false, notice: quietNotice }, 0);
   assert.deepEqual(blobs.askedFor, [deviceKey]);
 });
 
@@ -183,7 +196,7 @@ test("6.6 a connection ahead of the log is told as well", () => {
 test("6.6 6.11 a crowded connection is told, and nothing is put together for it", () => {
   const session = sessionIn("member", { sentThrough: 7 });
   const blobs = commit(7, 9);
-  const output = session.step({ kind: "committed", blobs, crowded: true }, 0);
+  const output = session.step({ kind: "committed", blobs, crowded: true, notice: quietNotice }, 0);
   assert.equal(outcome(output), "notify 9");
   assert.deepEqual(blobs.askedFor, []);
   assert.equal(committed(session, 9, 10), "-", "behind from then on, and told already");

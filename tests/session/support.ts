@@ -1,7 +1,9 @@
 /** A session by itself, in any of its states, and what a step of it came to. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type Envelope, EnvelopeSchema } from "../../gen/syncrelay/sync/v1/envelope_pb.ts";
+import { SnapshotUrgency } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { defaultLimits, type RelayLimits } from "../../server/options.ts";
+import type { LifeNotice } from "../../server/retention.ts";
 import {
   type Greeting,
   Session,
@@ -38,6 +40,13 @@ export const lobbyGreeting: Greeting = {
   kind: "lobby",
   welcome: { case: "welcome", value: { version: 1 } },
 };
+
+/** A group whose log has nothing to tell of its life. */
+export const quietNotice = (): LifeNotice => ({
+  urgency: SnapshotUrgency.UNSPECIFIED,
+  unconfirmed: false,
+  replacedThrough: 0n,
+});
 
 export const aSyncError: SyncError = new SyncError(ErrorCode.STORE_UNAVAILABLE);
 

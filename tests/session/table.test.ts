@@ -6,8 +6,10 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { EnvelopeSchema } from "../../gen/syncrelay/sync/v1/envelope_pb.ts";
 import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
+import { SnapshotManifestSchema } from "../../gen/syncrelay/sync/v1/snapshot_pb.ts";
 import type { SessionInput } from "../../server/session.ts";
 import type { EnvelopeBody } from "../../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
@@ -19,6 +21,7 @@ import {
   lobbyGreeting,
   memberGreeting,
   outcome,
+  quietNotice,
   type StateName,
   sessionIn,
   stateNames,
@@ -62,16 +65,16 @@ inviteOpened       | over             | over               | over               
 joinInvite         | over             | over               | →mailbox           | draining     | -
 inviteMessage      | over             | →mailbox           | →mailbox           | draining     | -
 closeInvite        | over             | →mailbox           | →mailbox           | draining     | -
-putSnapshot        | over             | unexpected         | unexpected         | draining     | -
-confirmSnapshot    | over             | unexpected         | unexpected         | draining     | -
-getSnapshot        | over             | unexpected         | unexpected         | draining     | -
+putSnapshot        | over             | →life              | over               | draining     | -
+confirmSnapshot    | over             | →life              | over               | draining     | -
+getSnapshot        | over             | →life              | over               | draining     | -
 snapshot           | over             | over               | over               | draining     | -
-putObject          | over             | unexpected         | unexpected         | draining     | -
-statObject         | over             | unexpected         | unexpected         | draining     | -
+putObject          | over             | →life              | over               | draining     | -
+statObject         | over             | →life              | over               | draining     | -
 objectState        | over             | over               | over               | draining     | -
-getObject          | over             | unexpected         | unexpected         | draining     | -
+getObject          | over             | →life              | over               | draining     | -
 objectData         | over             | over               | over               | draining     | -
-dropObject         | over             | unexpected         | unexpected         | draining     | -
+dropObject         | over             | →life              | over               | draining     | -
 `;
 
 /** What a cell's short word stands for. */
@@ -94,6 +97,35 @@ const bodies: Readonly<Record<string, EnvelopeBody>> = {
   joinInvite: { case: "joinInvite", value: { rendezvousId } },
   inviteMessage: { case: "inviteMessage", value: { rendezvousId, number: 1 } },
   closeInvite: { case: "closeInvite", value: { rendezvousId } },
+  putObject: {
+    case: "putObject",
+    value: { objectId: bytes(32, 7), sizeBytes: 5n, data: bytes(5, 1) },
+  },
+  statObject: { case: "statObject", value: { objectId: bytes(32, 7) } },
+  getObject: { case: "getObject", value: { objectId: bytes(32, 7) } },
+  dropObject: { case: "dropObject", value: { objectId: bytes(32, 7) } },
+  putSnapshot: {
+    case: "putSnapshot",
+    value: {
+      manifest: toBinary(
+        SnapshotManifestSchema,
+        create(SnapshotManifestSchema, {
+          author: device.id,
+          logId: bytes(16, 3),
+          replacesThrough: 1n,
+          link: bytes(32, 4),
+          parts: [bytes(32, 7)],
+          epoch: 1n,
+          sealedClaims: bytes(40, 5),
+        }),
+      ),
+      signature: bytes(64, 6),
+    },
+  },
+  confirmSnapshot: {
+    case: "confirmSnapshot",
+    value: { snapshotId: bytes(32, 7), signature: bytes(64, 6) },
+  },
 };
 
 /** Every input that is no envelope, and the two envelopes that need a name of their own. */
@@ -124,6 +156,7 @@ const inputs: Readonly<Record<string, SessionInput>> = {
       deliverTo: () => [Uint8Array.of(5, 0xca, 0x01, 2, 0x10, 1)],
     },
     crowded: false,
+    notice: quietNotice,
   },
   tell: {
     kind: "tell",
@@ -174,13 +207,18 @@ const needsId = [
   "openInvite",
   "inviteMessage",
   "closeInvite",
+  "putSnapshot",
+  "confirmSnapshot",
+  "getSnapshot",
+  "putObject",
+  "statObject",
+  "getObject",
+  "dropObject",
 ];
 const withoutId: Readonly<Record<string, string>> = {
   ack: "→ack",
   presence: "→presence",
   pullMore: "-",
-  putSnapshot: "-",
-  getObject: "-",
   nothing: "-",
 };
 

@@ -44,6 +44,9 @@ export interface BlobChoices {
   readonly previousLink?: Uint8Array;
   /** Another number makes another blob at the same place. */
   readonly variant?: number;
+  readonly ttlS?: number;
+  readonly deletes?: readonly Uint8Array[];
+  readonly force?: boolean;
 }
 
 /** One device of one group: its id and its chain. */
@@ -70,6 +73,9 @@ export class ChainDevice {
         seq: BigInt(seq),
         previousLink: choices.previousLink ?? this.link,
         entryHash: bytes(32, this.#seed * 1_000 + seq + variant * 7_919),
+        ttlS: BigInt(choices.ttlS ?? 0),
+        deletes: [...(choices.deletes ?? [])],
+        force: choices.force ?? false,
       }),
     );
     const blobId = bytes(16, this.#seed * 10_000 + seq + variant * 104_729);
