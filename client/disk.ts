@@ -120,6 +120,8 @@ export interface OwnChain {
   /** What the device's entries have told of other senders. */
   readonly told: Positions;
   readonly witnessCounter: number;
+  /** Own blobs up to here are kept no longer: a snapshot holds them. */
+  readonly forgottenSeq: number;
 }
 
 export const noChain: OwnChain = {
@@ -127,6 +129,7 @@ export const noChain: OwnChain = {
   durableSeq: 0,
   told: new Map(),
   witnessCounter: 0,
+  forgottenSeq: 0,
 };
 
 export function encodeChain(chain: OwnChain): Uint8Array {
@@ -138,6 +141,7 @@ export function encodeChain(chain: OwnChain): Uint8Array {
       durableSeq: BigInt(chain.durableSeq),
       witnessed: senderLinks(chain.told),
       witnessCounter: BigInt(chain.witnessCounter),
+      forgottenSeq: BigInt(chain.forgottenSeq),
     }),
   );
 }
@@ -149,6 +153,7 @@ export function decodeChain(bytes: Uint8Array): OwnChain {
     durableSeq: Number(state.durableSeq),
     told: positionsOf(state.witnessed),
     witnessCounter: Number(state.witnessCounter),
+    forgottenSeq: Number(state.forgottenSeq),
   };
 }
 

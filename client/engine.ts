@@ -9,6 +9,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { DeviceState_Membership } from "../gen/syncrelay/state/v1/state_pb.ts";
 import {
+  Capability,
   type GroupWelcome,
   HelloSchema,
   type Presence,
@@ -36,6 +37,7 @@ import type { Outbox } from "./outbox.ts";
 import type { Reader } from "./reader.ts";
 import { Backoff, type ConnectionEnd } from "./reconnect.ts";
 import type { Refusals } from "./refusals.ts";
+import type { Snapshots } from "./snapshots.ts";
 import { StateStoreError } from "./state-store.ts";
 import type { ConnectionStatus, DeviceInfo } from "./types.ts";
 import type { Witnesses } from "./witnesses.ts";
@@ -50,6 +52,7 @@ export interface EngineParts {
   readonly inbox: Inbox;
   readonly refusals: Refusals;
   readonly acknowledger: Acknowledger;
+  readonly snapshots: Snapshots;
   readonly witnesses: Witnesses;
 }
 
@@ -230,6 +233,7 @@ export class Engine {
       create(HelloSchema, {
         versions: protocolVersions,
         client: `sync-relay ${softwareVersion}`,
+        capabilities: [Capability.SNAPSHOTS, Capability.OBJECTS],
         ...(task === undefined ? { groupId: device.groupId } : task.hello),
         ...(task === undefined && log.logId.byteLength > 0 ? { read } : {}),
       }),
@@ -275,7 +279,7 @@ export class Engine {
   /** Control before log: no blob is judged, and none sealed, by a roster or an epoch that is behind. */
   async #bringOn(connection: Connection, welcome: GroupWelcome): Promise<void> {
     const core = this.#core;
-    const { group, additions, changes, reader, outbox, acknowledger } = this.#parts;
+    const { group, additions, changes, reader, outbox, acknowledger, snapshots } = this.#parts;
     if (welcome.logId.byteLength !== logIdBytes) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     await group.catchUp(connection, welcome.membership);
     if (!this.#is(connection)) return;
@@ -300,6 +304,7 @@ export class Engine {
     changes.begin(connection);
     for (const invite of this.#invites) invite.resume(connection);
     additions.begin(connection);
+    snapshots.begin(connection, welcome);
   }
 
   #told(connection: Connection, body: ReceivedBody): void {
@@ -308,7 +313,7 @@ export class Engine {
       this.#task.told(body);
       return;
     }
-    const { group, reader, witnesses, outbox } = this.#parts;
+    const { group, reader, witnesses, outbox, snapshots } = this.#parts;
     switch (body.case) {
       case "deliver":
         reader.deliver(connection, body.value);
@@ -325,6 +330,7 @@ export class Engine {
             .catch((error: unknown) => this.#failed(connection, error));
         }
         reader.notify(toNumber(head));
+        snapshots.told(body.value);
         return;
       }
       case "witnesses":
@@ -455,6 +461,7 @@ export class Engine {
   #endParts(): void {
     this.#parts.changes.end();
     this.#parts.additions.end();
+    this.#parts.snapshots.end();
     const { reader, outbox, acknowledger, witnesses, inbox } = this.#parts;
     this.#core.session = undefined;
     reader.end();

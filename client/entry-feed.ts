@@ -16,6 +16,10 @@ export async function* entryFeed(
   try {
     let position = core.app.acknowledged + 1;
     while (!over()) {
+      if (inbox.held) {
+        await inbox.changed();
+        continue;
+      }
       const page = await inbox.page(position);
       if (page === undefined) {
         if (options.untilCaughtUp === true && (reader.caughtUp || standing.removed)) return;
@@ -23,7 +27,7 @@ export async function* entryFeed(
         continue;
       }
       position = Math.max(position, page.first);
-      for (const end = page.first + page.items.length; position < end && !over(); ) {
+      for (const end = page.first + page.items.length; position < end && !over() && !inbox.held; ) {
         const at = position;
         position += 1;
         if (!inbox.isAcknowledged(at)) yield inbox.entry(page, at - page.first);

@@ -87,6 +87,7 @@ export class Inbox {
   #cancelTimer: (() => void) | undefined;
   #writing: Promise<void> | undefined;
   #closed = false;
+  #holds = 0;
   /** The first refused cursor: applied stays below it. */
   firstRefused: () => number | undefined = () => undefined;
   /** There is room again. */
@@ -165,6 +166,44 @@ export class Inbox {
       this.#moveApplied();
       this.applied();
     };
+  }
+
+  /**
+   * The log goes on behind a snapshot; with `restored`, the app's state is that one, and what waited
+   * for it goes. Written with the log.
+   */
+  replaced(tx: StateTransaction, log: LogPlace, restored: boolean): () => void {
+    if (!restored) return this.write(tx, log);
+    const app = { acknowledged: log.position, applied: log.read };
+    tx.put("log", "state", encodeLog(log, app));
+    tx.deleteRange("inbox", 0);
+    return () => {
+      this.#pages = [];
+      this.#early.clear();
+      this.#deletable = log.position + 1;
+      this.#deleted = log.position + 1;
+      this.#dirty = false;
+      this.#core.app = app;
+      this.drained();
+      this.applied();
+      this.wake();
+    };
+  }
+
+  /** Hands out nothing until what this returns is called: the app's state is being given or taken over. */
+  hold(): () => void {
+    this.#holds += 1;
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
+      this.#holds -= 1;
+      this.wake();
+    };
+  }
+
+  get held(): boolean {
+    return this.#holds > 0;
   }
 
   /** The cursors of stored pages belong to a log that is gone. */

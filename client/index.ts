@@ -14,6 +14,14 @@ export {
   type StoredObject,
 } from "./objects.ts";
 export { PhraseError, type PhraseState } from "./seal/recovery.ts";
+export type { RestoreFunction, RestorePoint } from "./snapshot-loader.ts";
+export type {
+  SnapshotData,
+  SnapshotFunction,
+  SnapshotMade,
+  SnapshotPoint,
+} from "./snapshot-maker.ts";
+export type { SnapshotOptions } from "./snapshots.ts";
 export {
   type KeyOf,
   type StateKey,

@@ -115,6 +115,25 @@ export class Outbox {
     return this.#core.own.last.seq - this.#core.own.durableSeq;
   }
 
+  /** Whether something is being queued just now. */
+  get busy(): boolean {
+    return this.#queueing;
+  }
+
+  /**
+   * What this device sent up to a place stands in an effective snapshot: it is kept no longer. What is
+   * not known to be on the relay's disk stays, whatever a snapshot says.
+   */
+  async forget(place: ChainPlace): Promise<void> {
+    const core = this.#core;
+    const through = Math.min(place.seq, core.own.durableSeq);
+    if (through <= core.own.forgottenSeq) return;
+    await this.#change((own, tx) => {
+      tx.deleteRange("own", 0, through + 1);
+      return { ...own, forgottenSeq: through };
+    });
+  }
+
   /** Whether device and relay agree on this chain, as far as the relay has it. */
   get agreed(): boolean {
     return this.#stage.kind === "sending";
@@ -354,6 +373,8 @@ export class Outbox {
       if (relay.seq === 0) return true;
       if (relay.seq > own.last.seq) return false;
       if (relay.seq === own.last.seq) return equalBytes(relay.link, own.last.link);
+      // Below what a snapshot holds nothing is kept to compare with.
+      if (relay.seq <= own.forgottenSeq) return true;
       const bytes = await tx.get("own", relay.seq);
       return bytes !== undefined && equalBytes(decodeOwn(bytes).link, relay.link);
     });
@@ -714,11 +735,11 @@ export class Outbox {
   }
 
   /** Rewrites the chain state. */
-  async #change(change: (own: OwnChain) => OwnChain): Promise<void> {
+  async #change(change: (own: OwnChain, tx: StateTransaction) => OwnChain): Promise<void> {
     const core = this.#core;
     await core.disk.write(
       async (tx) => {
-        const own = change({ ...(await readChainState(tx)), durableSeq: core.own.durableSeq });
+        const own = change({ ...(await readChainState(tx)), durableSeq: core.own.durableSeq }, tx);
         tx.put("chain", "state", encodeChain(own));
         return own;
       },

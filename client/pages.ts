@@ -1,6 +1,7 @@
 /** Pages of the log as a relay hands them over: whether they are what they claim to be, and one asked for by itself. */
 import { create } from "@bufbuild/protobuf";
 import { BlobSchema, type StoredBlob, StoredBlobSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import type { Snapshot } from "../gen/syncrelay/sync/v1/snapshot_pb.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
 import { blobLink } from "../wire/ids.ts";
@@ -16,6 +17,8 @@ export interface ReceivedPage {
   readonly through: number;
   readonly bytes: number;
   readonly session: Connection;
+  /** What stands in the place of everything up to `through`; no blobs then. */
+  readonly snapshot?: Snapshot;
 }
 
 /** No own blobs without their bodies. */

@@ -13,6 +13,7 @@ import { Outbox } from "./outbox.ts";
 import { Reader } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
 import { Restarts } from "./restarts.ts";
+import { type SnapshotOptions, Snapshots } from "./snapshots.ts";
 import { Witnesses } from "./witnesses.ts";
 
 /** Who listens beside the parts themselves. */
@@ -36,9 +37,15 @@ export class Parts {
   readonly restarts: Restarts;
   readonly witnesses: Witnesses;
   readonly objects: Objects;
+  readonly snapshots: Snapshots;
   readonly engine: Engine;
 
-  constructor(core: Core, entriesBuffered: number, hooks: PartsHooks) {
+  constructor(
+    core: Core,
+    options: SnapshotOptions & { readonly entriesBuffered: number },
+    hooks: PartsHooks,
+  ) {
+    const { entriesBuffered } = options;
     this.core = core;
     this.refusals = new Refusals(core);
     this.inbox = new Inbox(core, entriesBuffered);
@@ -64,6 +71,7 @@ export class Parts {
       wantsOwn: (seq) => this.outbox.wantsOwn(seq),
       ownRead: (tx, own) => this.outbox.keepOwn(tx, own),
       ownStored: (seq, cursor) => this.outbox.delivered(seq, cursor),
+      takeSnapshot: (shown) => this.snapshots.loader.take(shown),
       atHead: (ofOwn) => {
         this.restarts.consider(ofOwn);
         this.witnesses.compare();
@@ -109,6 +117,7 @@ export class Parts {
       applied: (device, cursor, madeMs) => hooks.applied(device, cursor, madeMs),
     });
     this.inbox.applied = () => this.acknowledger.check();
+    this.snapshots = new Snapshots(this, options);
     this.engine = new Engine(core, {
       group: this.group,
       additions: this.additions,
@@ -118,6 +127,7 @@ export class Parts {
       inbox: this.inbox,
       refusals: this.refusals,
       acknowledger: this.acknowledger,
+      snapshots: this.snapshots,
       witnesses: this.witnesses,
     });
   }

@@ -11,6 +11,7 @@ import { FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
 import type { SenderLink } from "../gen/syncrelay/sealed/v1/entry_pb.ts";
 import type { Blobs, Deliver, StoredBlob } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import type { GroupWelcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import type { Snapshot } from "../gen/syncrelay/sync/v1/snapshot_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
@@ -43,6 +44,9 @@ import type { Refusals } from "./refusals.ts";
 import type { OwnBlob } from "./seal/blob.ts";
 import { branchLinks, type ClosingLinks, closingLinks, type Positions } from "./seal/history.ts";
 import type { RosterDevice } from "./seal/membership.ts";
+import { replacedBy } from "./snapshot-exchange.ts";
+import { healedBy } from "./snapshot-healing.ts";
+import type { Taken } from "./snapshot-loader.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
 /** What the relay may send before it waits: at most, at least, and for each entry the app lets wait. */
@@ -62,6 +66,8 @@ export interface ReaderHooks {
   ownRead(tx: StateTransaction, own: readonly OwnBlob[]): Promise<() => void>;
   /** An own blob, delivered without its body, stands in the log. */
   ownStored(seq: number, cursor: number): void;
+  /** The relay shows a snapshot in place of the log's beginning: whether the app's state is that one now. */
+  takeSnapshot(shown: Snapshot): Promise<boolean>;
   /** The head was reached: with what others say of this device's own chain, where it is another here. */
   atHead(ofOwn: readonly SenderLink[]): void;
   /** A page is stored, or the head was reached. */
@@ -110,6 +116,10 @@ export class Reader {
   readonly #ofOwn: SenderLink[] = [];
   /** The control chain that was known when the last pull began. */
   #pulledAt = 0;
+  /** Everything up to here is replaced by a snapshot, by the relay's word. */
+  #replacedThrough = 0;
+  /** What replaces the log's beginning was not taken over: nothing behind it can be read. */
+  #blocked = false;
 
   constructor(
     core: Core,
@@ -137,6 +147,7 @@ export class Reader {
       this.#session !== undefined &&
       this.#pullId === undefined &&
       !this.#behind &&
+      !this.#blocked &&
       this.#queue.length === 0 &&
       !this.#working &&
       this.#core.head !== undefined &&
@@ -161,11 +172,66 @@ export class Reader {
     this.#repaired = false;
     this.#asked.clear();
     this.#core.head = toNumber(welcome.head);
-    const floor = toNumber(welcome.floor);
-    if (floor > this.#received) {
-      this.#core.events.emit("gap", { from: this.#received + 1, through: floor });
-    }
+    this.#blocked = false;
+    this.#replacedThrough = toNumber(welcome.replacedThrough);
     this.#pull();
+  }
+
+  /** Everything up to here is replaced by the effective snapshot, by the relay's word. */
+  get replacedThrough(): number {
+    return this.#replacedThrough;
+  }
+
+  /** The relay has another effective snapshot. */
+  replacedBy(through: number): void {
+    if (through <= this.#replacedThrough) return;
+    this.#replacedThrough = through;
+    if (!this.#blocked || this.#session === undefined) return;
+    // Perhaps one that can be taken over.
+    this.#goBack();
+  }
+
+  /** Takes a snapshot over in place of what was read, and reads on behind it. */
+  takeUp(session: Connection, shown: Snapshot): void {
+    if (session !== this.#session) return;
+    this.#inOrder(session, async () => this.#takeShown(session, shown));
+  }
+
+  /**
+   * The app's state is that of a snapshot, or contains it: the log goes on behind it. What waited to
+   * be applied, and what was refused, is in it, or is read again.
+   */
+  async replaced(taken: Taken): Promise<void> {
+    const core = this.#core;
+    await this.#alone(async () => {
+      const before = core.log;
+      const here = equalBytes(before.logId, taken.logId);
+      const log: LogPlace = {
+        ...before,
+        ...(here ? { read: taken.cursor, link: taken.link } : {}),
+        position: taken.position ?? before.position,
+        senders: taken.senders ?? before.senders,
+      };
+      const at = { logId: taken.logId, cursor: taken.cursor, frontier: log.senders };
+      await core.disk.write(
+        async (tx) => {
+          const refused = here ? this.#refusals.replaced(tx) : () => undefined;
+          const found = await core.findings.heal(
+            tx,
+            (finding) => finding.kind === FindingKind.SNAPSHOT_FORGED || healedBy(finding, at),
+          );
+          const app = this.#inbox.replaced(tx, log, taken.position !== undefined);
+          return { refused, found, app };
+        },
+        ({ refused, found, app }) => {
+          core.log = log;
+          refused();
+          found();
+          app();
+        },
+      );
+    });
+    core.moved();
   }
 
   end(): void {
@@ -348,6 +414,14 @@ export class Reader {
       this.#retryPull(session, errorOfMessage(body.value));
       return false;
     }
+    if (body.case === "snapshot") {
+      const through = replacedBy(body.value);
+      if (through <= this.#received) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+      this.#received = through;
+      this.#replacedThrough = Math.max(this.#replacedThrough, through);
+      this.#inOrder(session, async () => this.#takeShown(session, body.value));
+      return true;
+    }
     if (body.case !== "blobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
     // The window was closed by the page before; an honest relay waits for it to be opened.
     if (this.#creditBytes <= 0) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
@@ -396,7 +470,23 @@ export class Reader {
     this.#session?.add(encodeEnvelope(id, { case: "pullMore", value: { windowBytes } }));
   }
 
+  #takeShown(session: Connection, snapshot: Snapshot): void {
+    const through = replacedBy(snapshot);
+    this.#take({ blobs: [], own: noOwn, through, bytes: 0, session, snapshot });
+  }
+
+  /** What was received since is received again, from what is stored. */
+  #goBack(): void {
+    this.#blocked = false;
+    this.#received = this.#core.log.read;
+    this.#rewinds += 1;
+    this.#queue = [];
+    this.#pullId = undefined;
+    this.#fallBehind();
+  }
+
   #take(page: ReceivedPage): void {
+    if (this.#blocked) return;
     this.#queue.push(page);
     if (!this.#working) this.#work().catch((error: unknown) => this.#failed(error));
   }
@@ -423,6 +513,7 @@ export class Reader {
     const blobs = [...first.blobs];
     const own = new Map(first.own);
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
+      if (first.snapshot !== undefined || next.snapshot !== undefined) break;
       if (blobs.length + next.blobs.length > windowBlobsMax) break;
       if (bytes + next.bytes > windowBytesMax) break;
       this.#queue.shift();
@@ -431,11 +522,15 @@ export class Reader {
       bytes += next.bytes;
       through = next.through;
     }
-    return { blobs, own, through, bytes, session: first.session };
+    return { ...first, blobs, own, through, bytes };
   }
 
   async #store(window: ReceivedPage): Promise<void> {
     const core = this.#core;
+    if (window.snapshot !== undefined) {
+      await this.#storeSnapshot(window.snapshot, window);
+      return;
+    }
     if (window.blobs.length === 0) {
       this.#extend(window.bytes);
       this.#reachedHead();
@@ -462,6 +557,20 @@ export class Reader {
       );
     }
     this.#reachedHead();
+  }
+
+  async #storeSnapshot(shown: Snapshot, { session, through }: ReceivedPage): Promise<void> {
+    const before = this.#core.log.read;
+    const taken = await this.#hooks.takeSnapshot(shown);
+    if (session !== this.#session) return;
+    if (taken) {
+      // What this device had read behind it is read once more.
+      if (through < before) this.#goBack();
+      else this.#reachedHead();
+    } else if (through > before) {
+      this.#blocked = true;
+      this.#queue = [];
+    }
   }
 
   /** No honest relay shows so many entries that do not hold: what is kept of them is bounded. */

@@ -197,6 +197,15 @@ export class Refusals {
     };
   }
 
+  /** A snapshot holds what they hid, or they are read again. */
+  replaced(tx: StateTransaction): () => void {
+    tx.deleteRange("refused", 0);
+    return () => {
+      for (const cursor of this.#kept.keys()) this.#remove(cursor);
+      this.#changed();
+    };
+  }
+
   /** The head was reached: what is missing and unexplained is withheld. */
   atHead(): void {
     const withheld = [...this.#open.values()]

@@ -27,14 +27,19 @@ export class SessionWait {
 
   /** The session, once there is one. Rejects where the app gave up, or the client was closed. */
   async session(): Promise<Connection> {
+    return await this.until(() => this.#core.session);
+  }
+
+  /** What is looked for, once it is there. Rejects where the app gave up, or the client was closed. */
+  async until<T>(look: () => T | undefined): Promise<T> {
     const wake = (): void => this.#inbox.wake();
     this.#signal?.addEventListener("abort", wake);
     try {
       for (;;) {
         this.#signal?.throwIfAborted();
         if (this.#inbox.closed) throw new SyncError(ErrorCode.CONNECTION_LOST, closedHint);
-        const { session } = this.#core;
-        if (session !== undefined) return session;
+        const found = look();
+        if (found !== undefined) return found;
         await this.#inbox.changed();
       }
     } finally {

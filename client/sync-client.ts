@@ -27,6 +27,8 @@ import { deviceFingerprint } from "./seal/device-fingerprint.ts";
 import { deriveDeviceKeys } from "./seal/keys.ts";
 import type { CodeCost } from "./seal/primitives.ts";
 import type { PhraseState } from "./seal/recovery.ts";
+import type { SnapshotMade } from "./snapshot-maker.ts";
+import type { SnapshotOptions } from "./snapshots.ts";
 import { Standing } from "./standing.ts";
 import { type StateStore, StateStoreError } from "./state-store.ts";
 import type {
@@ -50,7 +52,7 @@ import {
 } from "./verification.ts";
 
 /** How a client is opened. */
-export interface SyncClientOptions {
+export interface SyncClientOptions extends SnapshotOptions {
   readonly store: StateStore;
   readonly host: Host;
   /** The relay's address, with its key. Needed before the device founds a group or joins by code. */
@@ -83,10 +85,15 @@ export class SyncClient {
     this.#core = core;
     this.#options = options;
     this.#standing = new Standing(core);
-    this.#parts = new Parts(core, Math.max(1, options.entriesBuffered ?? 10_000), {
-      groupChanged: () => this.#overview.membershipChanged(),
-      applied: (device, cursor, madeMs) => this.#overview.applied(device, cursor, madeMs),
-    });
+    const entriesBuffered = Math.max(1, options.entriesBuffered ?? 10_000);
+    this.#parts = new Parts(
+      core,
+      { ...options, entriesBuffered },
+      {
+        groupChanged: () => this.#overview.membershipChanged(),
+        applied: (device, cursor, madeMs) => this.#overview.applied(device, cursor, madeMs),
+      },
+    );
     this.#overview = new Overview(this.#parts, this.#standing);
     const { pairingOrigin, codeCost } = options;
     this.#entering = new Entering(this.#parts, this.#standing, {
@@ -94,7 +101,10 @@ export class SyncClient {
       ...(codeCost === undefined ? {} : { codeCost }),
       entered: () => this.#overview.membershipChanged(),
     });
-    core.moved = () => this.#overview.moved();
+    core.moved = () => {
+      this.#overview.moved();
+      this.#parts.snapshots.check();
+    };
   }
 
   /** Opens the device's state; makes the device on first open; connects by itself where it has a group. */
@@ -388,6 +398,21 @@ export class SyncClient {
   async dropObject(object: Uint8Array | string): Promise<void> {
     this.#standing.checkMember();
     await this.#standing.unlessRemoved(this.#parts.objects.drop(object));
+  }
+
+  // --- snapshots --------------------------------------------------------------------------------
+
+  /**
+   * Makes a snapshot of the app's state now, by its `snapshot` function, and stores it on the relay;
+   * the log shrinks once another device has confirmed it. Happens by itself when the relay asks for
+   * one. Waits until everything is read, acknowledged and pushed. Resolves with undefined where
+   * another snapshot replaces as much already.
+   */
+  async makeSnapshot(
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<SnapshotMade | undefined> {
+    this.#standing.checkMember();
+    return await this.#standing.unlessRemoved(this.#parts.snapshots.make(options.signal));
   }
 
   // --- how it stands ----------------------------------------------------------------------------

@@ -347,6 +347,8 @@ export class FakeSession implements ServerHandlers {
             head: BigInt(group.blobs.length),
             floor: BigInt(group.retention.floor),
             urgency: group.retention.urgency,
+            unconfirmed: group.retention.waitsFor(this.device),
+            replacedThrough: BigInt(group.retention.replacedThrough),
             membership: versionOf(group),
             epoch: BigInt(group.epoch),
             own: { seq: BigInt(own.seq), link: own.link },
@@ -488,13 +490,19 @@ export class FakeSession implements ServerHandlers {
         this.#answer(id, { case: "done", value: {} });
         return;
       default: {
-        const answers = group?.retention.answer(group, this.device, body);
+        const answers = group?.retention.answer(group, this, body);
         // PROTOCOL 3.9: a body that belongs to no capability of this relay ends nothing.
         if (answers === undefined) {
           this.sendRaw(encodeError(id, new SyncError(ErrorCode.ENVELOPE_UNEXPECTED)));
           return;
         }
         for (const answer of answers) this.#answer(id, answer);
+        if (
+          group !== undefined &&
+          (body.case === "putSnapshot" || body.case === "confirmSnapshot")
+        ) {
+          for (const session of this.relay.sessionsOf(group)) session.tellRetention();
+        }
       }
     }
   }
@@ -601,6 +609,21 @@ export class FakeSession implements ServerHandlers {
     this.tell({ case: "notify", value: { head: BigInt(through) } });
   }
 
+  /** How much a snapshot is wanted, and what there is. */
+  tellRetention(): void {
+    if (this.group === undefined) return;
+    const { retention, blobs } = this.group;
+    this.tell({
+      case: "notify",
+      value: {
+        head: BigInt(blobs.length),
+        urgency: retention.urgency,
+        unconfirmed: retention.waitsFor(this.device),
+        replacedThrough: BigInt(retention.replacedThrough),
+      },
+    });
+  }
+
   /** The relay may fall back to `Notify` whenever a connection is slow. */
   forgetDelivery(): void {
     this.#sentThrough = -1;
@@ -616,6 +639,12 @@ export class FakeSession implements ServerHandlers {
       const pull = this.#pull;
       if (pull === undefined || group === undefined) return;
       const head = group.blobs.length;
+      const { retention } = group;
+      if (pull.until === 0 && pull.after < retention.replacedThrough) {
+        this.#answer(pull.id, retention.shown);
+        pull.after = retention.replacedThrough;
+        this.#sentThrough = pull.after;
+      }
       const last = pull.until === 0 ? head : Math.min(head, pull.until);
       const page: FakeBlob[] = [];
       let bytes = 0;

@@ -14,6 +14,7 @@ import { idText } from "../../../wire/ids.ts";
 interface FakeLog {
   readonly logId: Uint8Array;
   readonly blobs: { link: Uint8Array; body: Uint8Array; bodyState: BodyState }[];
+  readonly applied: ReadonlyMap<string, number>;
 }
 
 export interface FakeObject {
@@ -30,6 +31,8 @@ export interface FakeSnapshot {
   signature: Uint8Array;
   readonly replacesThrough: number;
   effective: boolean;
+  confirmedBy?: Uint8Array;
+  confirmation?: Uint8Array;
 }
 
 /** Bytes of one `ObjectData`: so small that a range comes in several. */
@@ -57,6 +60,34 @@ export class FakeRetention {
     return other;
   }
 
+  get replacedThrough(): number {
+    return this.effective?.replacesThrough ?? 0;
+  }
+
+  /** Whether one waits that this device could confirm. */
+  waitsFor(device: string): boolean {
+    return this.snapshots.some((each) => !each.effective && each.author !== device);
+  }
+
+  /** The effective one, as a pull that begins below it is answered. */
+  get shown(): EnvelopeBody {
+    return this.#shown(this.effective);
+  }
+
+  #shown(found: FakeSnapshot | undefined): EnvelopeBody {
+    return {
+      case: "snapshot",
+      value: {
+        manifest: found?.manifest ?? emptyBytes,
+        signature: found?.signature ?? emptyBytes,
+        effective: found?.effective ?? false,
+        urgency: this.urgency,
+        confirmedBy: found?.confirmedBy ?? emptyBytes,
+        confirmation: found?.confirmation ?? emptyBytes,
+      },
+    };
+  }
+
   /** The newest one that trims. */
   get effective(): FakeSnapshot | undefined {
     return this.snapshots.filter(({ effective }) => effective).at(-1);
@@ -74,7 +105,12 @@ export class FakeRetention {
   }
 
   /** Answers a request; undefined where it is none of these. */
-  answer(group: FakeLog, device: string, body: Envelope["body"]): EnvelopeBody[] | undefined {
+  answer(
+    group: FakeLog,
+    session: { readonly device: string; readonly deviceId: Uint8Array },
+    body: Envelope["body"],
+  ): EnvelopeBody[] | undefined {
+    const { device } = session;
     switch (body.case) {
       case "statObject":
         return [this.#state(body.value.objectId)];
@@ -89,23 +125,16 @@ export class FakeRetention {
         this.#putSnapshot(group, device, body.value);
         return [{ case: "done", value: {} }];
       case "confirmSnapshot":
-        this.#confirm(device, body.value.snapshotId);
+        this.#confirm(session, body.value);
         return [{ case: "done", value: {} }];
       case "getSnapshot": {
-        const found = body.value.unconfirmed
-          ? this.snapshots.filter((each) => !each.effective && each.author !== device).at(-1)
-          : this.effective;
-        return [
-          {
-            case: "snapshot",
-            value: {
-              manifest: found?.manifest ?? emptyBytes,
-              signature: found?.signature ?? emptyBytes,
-              effective: found?.effective ?? false,
-              urgency: this.urgency,
-            },
-          },
-        ];
+        if (!body.value.unconfirmed) return [this.shown];
+        const { before } = body.value;
+        const end = this.snapshots.findIndex(({ id }) => equalBytes(id, before));
+        const waiting = this.snapshots
+          .slice(0, end < 0 ? undefined : end)
+          .filter((each) => !each.effective && each.author !== device);
+        return [this.#shown(waiting.at(-1))];
       }
       default:
         return undefined;
@@ -209,12 +238,20 @@ export class FakeRetention {
       put.manifest,
     );
     const at = group.blobs[Number(replacesThrough) - 1];
-    if (!equalBytes(logId, group.logId) || !equalBytes(at?.link ?? emptyBytes, link)) {
-      throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+    if (
+      !equalBytes(logId, group.logId) ||
+      Number(replacesThrough) <= this.replacedThrough ||
+      !equalBytes(at?.link ?? emptyBytes, link)
+    ) {
+      throw new SyncError(ErrorCode.LINK_CONFLICT);
     }
-    if (!parts.every((part) => this.objects.get(idText(part))?.complete === true)) {
-      throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+    if (
+      Number(replacesThrough) > (group.applied.get(device) ?? 0) ||
+      !parts.every((part) => this.objects.get(idText(part))?.complete === true)
+    ) {
+      throw new SyncError(ErrorCode.OUT_OF_ORDER);
     }
+    this.snapshots = this.snapshots.filter((each) => each.effective || each.author !== device);
     this.snapshots.push({
       id,
       author: device,
@@ -225,12 +262,19 @@ export class FakeRetention {
     });
   }
 
-  #confirm(device: string, snapshotId: Uint8Array): void {
-    const found = this.snapshots.find(({ id }) => equalBytes(id, snapshotId));
-    if (found === undefined || found.author === device) {
-      throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-    }
+  #confirm(
+    by: { readonly device: string; readonly deviceId: Uint8Array },
+    confirm: { readonly snapshotId: Uint8Array; readonly signature: Uint8Array },
+  ): void {
+    const found = this.snapshots.find(({ id }) => equalBytes(id, confirm.snapshotId));
+    if (found === undefined) throw new SyncError(ErrorCode.LINK_CONFLICT);
+    if (found.author === by.device) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     found.effective = true;
+    found.confirmedBy = by.deviceId;
+    found.confirmation = Uint8Array.from(confirm.signature);
+    this.snapshots = this.snapshots.filter(
+      (each) => each === found || each.replacesThrough > found.replacesThrough,
+    );
     this.urgency = SnapshotUrgency.UNSPECIFIED;
   }
 }
