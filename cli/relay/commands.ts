@@ -157,6 +157,7 @@ async function serve(context: Context, options: ConfigOptions): Promise<void> {
     else output.event("invite", { file }, `first invite in ${file}`);
   }
   if (output.interactive && relay.adminUrl !== undefined) {
+    output.note(`status page at ${relay.adminUrl}/, with the token that lies in the data folder`);
     output.note(`side API at ${relay.adminUrl}: sync-relay admin --help`);
   }
   await stopped(signal);

@@ -69,6 +69,8 @@ export async function openPage(
   context.setDefaultTimeout(60_000);
   const complaints: string[] = [];
   await context.exposeBinding("complain", (_, text: string) => void complaints.push(text));
+  // What runs in the page was compiled to keep the names of functions, by a helper that is not there.
+  await context.addInitScript({ content: "globalThis.__name = (value) => value;" });
   await context.addInitScript(() => {
     document.addEventListener("securitypolicyviolation", (event) => {
       const { complain } = globalThis as unknown as { complain: (text: string) => void };

@@ -75,7 +75,7 @@ test("in the dark it is dark, and every text can be read in both", { skip }, asy
   await logIn(page, token);
   await page.getByRole("button", { name: "Devices of first invite" }).click();
   await becomes(page, ".devices", /Online/);
-  assert.ok((await groundOf(page)) < 0.05);
+  assert.ok((await groundOf(page)) < 0.1);
   assert.deepEqual(await faintTexts(page), []);
   await page.emulateMedia({ colorScheme: "light" });
   assert.ok((await groundOf(page)) > 0.85);
