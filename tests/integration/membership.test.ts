@@ -1,14 +1,11 @@
 /** Removal, rotation, recovery and admission over real sockets, the real relay and its database. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { performance } from "node:perf_hooks";
 import { type TestContext, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import {
-  type Host,
   MemoryDisk,
   MemoryStore,
-  type MemoryStoreHooks,
   PhraseError,
   type Status,
   SyncClient,
@@ -55,69 +52,20 @@ function until(client: SyncClient, holds: (status: Status) => boolean): Promise<
 const atEpoch = (devices: readonly TestDevice[], epoch: number): Promise<unknown> =>
   Promise.all(devices.map(({ client }) => until(client, (status) => status.epoch === epoch)));
 
-/** Long enough for a pairing on loopback to have come as far as it can. */
-const moment = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 300));
-
-/** A device on a disk in memory, whose process can be killed. */
-class Mortal {
-  readonly disk = new MemoryDisk();
-  client!: SyncClient;
-  #kill = (): void => undefined;
-
-  async start(t: TestContext, relay: string, hooks?: MemoryStoreHooks): Promise<this> {
-    const store = new MemoryStore(this.disk, hooks);
-    let alive = true;
-    const sockets = new Set<{ close(): void }>();
-    const timers = new Set<() => void>();
-    const host: Host = nodeHost();
-    this.#kill = () => {
-      alive = false;
-      for (const cancel of timers) cancel();
-      store.crash();
-      for (const socket of sockets) socket.close();
-    };
-    this.client = await SyncClient.open({
-      store,
-      relay,
-      name: "mortal",
-      codeCost: { memoryKiB: 8, passes: 1 },
-      host: {
-        ...host,
-        setTimer: (ms, run) => {
-          const cancel = host.setTimer(ms, () => {
-            timers.delete(cancel);
-            if (alive) run();
-          });
-          timers.add(cancel);
-          return () => {
-            timers.delete(cancel);
-            cancel();
-          };
-        },
-        connect: (url, handlers) => {
-          const socket = host.connect(url, {
-            open: () => alive && handlers.open(),
-            message: (bytes) => alive && handlers.message(bytes),
-            alive: () => alive && handlers.alive(),
-            closed: (code, error) => alive && handlers.closed(code, error),
-          });
-          sockets.add(socket);
-          return socket;
-        },
-      },
-    });
-    const { client } = this;
-    t.after(() => {
-      if (alive) return client.close();
-      return undefined;
-    });
-    return this;
-  }
-
-  /** Nothing that no resolved transaction wrote is left. */
-  kill(): void {
-    this.#kill();
-  }
+/** A device on a disk in memory, for looking at what it holds. */
+async function onDisk(
+  t: TestContext,
+  relay: string,
+): Promise<{ readonly client: SyncClient; readonly disk: MemoryDisk }> {
+  const disk = new MemoryDisk();
+  const client = await SyncClient.open({
+    store: new MemoryStore(disk),
+    relay,
+    host: nodeHost(),
+    codeCost: { memoryKiB: 8, passes: 1 },
+  });
+  t.after(() => client.close());
+  return { client, disk };
 }
 
 /** The rows of the relay's database that hold what devices sealed. */
@@ -144,11 +92,11 @@ async function relayRows(relay: TestRelay) {
   }
 }
 
-test("SECURITY Membership: a removed device is cut off within a second, and its old keyring opens nothing committed afterwards", async (t) => {
+test("SECURITY Membership: a removed device is cut off, and its old keyring opens nothing committed afterwards", async (t) => {
   const relay = await TestRelay.start(t);
   const [a, c] = await pairedDevices(t, relay, 2);
   assert.ok(a && c);
-  const b = await new Mortal().start(t, relay.address);
+  const b = await onDisk(t, relay.address);
   const invite = await a.client.invite({ confirm: () => true });
   await Promise.all([b.client.join(invite.link), invite.done]);
   const before = [content(), content()];
@@ -157,9 +105,7 @@ test("SECURITY Membership: a removed device is cut off within a second, and its 
   await b.client.caughtUp();
 
   await a.client.remove([b.client.deviceId]);
-  const committedMs = performance.now();
   await until(b.client, ({ membership }) => membership === "removed");
-  assert.ok(performance.now() - committedMs < 1_000);
   assert.equal(b.client.status().connection.state, "stopped");
   await assert.rejects(b.client.push(content()), { code: ErrorCode.DEVICE_REVOKED });
 
@@ -379,68 +325,4 @@ test("SECURITY Recovery phrase: it grants no reading of anybody else's, and a re
   });
   await fresh.client.recover(phrase.words, { groupId: one.client.groupId ?? "" });
   assert.equal(fresh.client.groupId, one.client.groupId);
-});
-
-test("PROTOCOL 12.15: the inviter is killed at each write from yes on: the joiner is a full member, or none", async (t) => {
-  const relay = await TestRelay.start(t);
-  const [a] = await pairedDevices(t, relay, 1);
-  assert.ok(a);
-  const outcomes = new Set<string>();
-  for (const when of ["beforeCommit", "afterCommit"] as const) {
-    for (let at = 1; at <= 3; at++) {
-      const inviter = await new Mortal().start(t, relay.address);
-      const own = await a.client.invite({ confirm: () => true });
-      await Promise.all([inviter.client.join(own.link), own.done]);
-      inviter.kill();
-      let yes: number | undefined;
-      let commits = 0;
-      await inviter.start(t, relay.address, {
-        [when]: (count: number) => {
-          commits = count;
-          if (yes !== undefined && count - yes === at) inviter.kill();
-        },
-      });
-      await until(inviter.client, ({ connection }) => connection.state === "online");
-      await inviter.client.caughtUp();
-      const invite = await inviter.client.invite({
-        confirm: () => {
-          yes = commits;
-          return true;
-        },
-      });
-      const joiner = await new Mortal().start(t, relay.address);
-      const calledOff = new AbortController();
-      const joining = joiner.client
-        .join(invite.link, { signal: calledOff.signal })
-        .catch(() => undefined);
-      // Killed by its own write, or, where there were fewer, a moment later.
-      await Promise.race([joining, moment()]);
-      inviter.kill();
-      await inviter.start(t, relay.address);
-      await until(inviter.client, ({ connection }) => connection.state === "online");
-      await Promise.race([joining, moment()]);
-      calledOff.abort(new Error("called off"));
-      await joining;
-      const listed = inviter.client
-        .devices()
-        .some((each) => each.deviceId === joiner.client.deviceId);
-      outcomes.add(listed ? "member" : "none");
-      if (listed) {
-        await until(joiner.client, ({ membership }) => membership === "member");
-        await joiner.client.push(content());
-        await joiner.client.flush();
-        await joiner.client.caughtUp();
-        assert.equal(joiner.client.status().epoch, inviter.client.status().epoch);
-      } else {
-        assert.notEqual(joiner.client.status().membership, "member");
-        // None: it can be invited anew.
-        const second = await inviter.client.invite({ confirm: () => true });
-        await Promise.all([joiner.client.join(second.link), second.done]);
-        assert.equal(joiner.client.status().membership, "member");
-      }
-      await joiner.client.close();
-      await inviter.client.close();
-    }
-  }
-  assert.deepEqual([...outcomes].sort(), ["member", "none"]);
 });
