@@ -69,12 +69,15 @@ async function keepTrying(core: Core, options: RecoveringOptions, tried: Tried):
       return;
     } catch (error) {
       options.signal.throwIfAborted();
-      const mayPass = error instanceof SyncError && errorRow(error.code).again === "later";
+      // The same phrase on another machine, at the same moment: whoever is first is soon done.
+      const replaced = error instanceof SyncError && error.code === ErrorCode.REPLACED;
+      const mayPass =
+        replaced || (error instanceof SyncError && errorRow(error.code).again === "later");
       // A relay that is not there at all is told at once: whoever typed the words waits for it.
       const absent = mayPass && !reached && error.code === ErrorCode.UNREACHABLE;
       if (!mayPass || absent || tries === triesMax) throw error;
       const { host } = core;
-      const end = { error, certain: true };
+      const end = { error, certain: !replaced };
       const waitMs = backoff.ended(end, host.monotonicMs(), host.uniform());
       if (waitMs === undefined) throw error;
       await pause(core, waitMs, options.signal);
@@ -129,8 +132,10 @@ async function addThisDevice(
         await connection.request({ case: "changeMembership", value: change });
         return;
       } catch (error) {
-        // A refusal is certain; an answer that never came is not.
-        if (connection.open) tried.unsure = false;
+        // A refusal is certain; an answer that never came is not. A phrase that is revoked ends its
+        // session behind the answers to what came before.
+        const revoked = error instanceof SyncError && error.code === ErrorCode.DEVICE_REVOKED;
+        if (connection.open || revoked) tried.unsure = false;
         if (!(error instanceof SyncError) || error.code !== ErrorCode.MEMBERSHIP_CONFLICT) {
           throw error;
         }

@@ -57,6 +57,66 @@ describe("SECURITY Recovery phrase", () => {
     }
   });
 
+  test("used on two machines at once: both are members, and each was added once", async () => {
+    for (let seed = 1; seed <= 6; seed++) {
+      const { a, words } = await withPhrase(seed);
+      const { world, relay } = a;
+      const [one, two] = await Promise.all(
+        ["one", "two"].map((name) => new Device(relay).start({ name })),
+      );
+      const recovering = [one, two].map((device) => device?.client.recover(words));
+      if (seed % 2 === 0) world.after(20 + seed * 7, () => world.cutAll());
+      await world.result(Promise.all(recovering));
+      assert.equal(relay.group.control.length, 4);
+      for (const device of [one, two] as Device[]) {
+        await world.until(() => device.client.devices().length === 4);
+        await world.until(() => device.client.status().readCursor === 1);
+        assert.deepEqual(await device.take(), ["kept"]);
+        assert.deepEqual(device.integrity, []);
+      }
+      await world.until(() => a.client.devices().length === 4);
+    }
+  });
+
+  test("revoked while it is used: a member, or none that does not wait", async () => {
+    const ends = new Set<string>();
+    for (let revokedMs = 0; revokedMs < 160; revokedMs += 20) {
+      const { a, words } = await withPhrase(revokedMs + 1);
+      const { world, relay } = a;
+      const fresh = await new Device(relay).start({ name: "fresh" });
+      const recovering = fresh.client.recover(words);
+      const outcome = recovering.then(
+        () => "member",
+        (error: unknown) => {
+          assert.ok(
+            byCode(ErrorCode.NOT_A_MEMBER)(error) || byCode(ErrorCode.DEVICE_REVOKED)(error),
+            String(error),
+          );
+          return "none";
+        },
+      );
+      let revoking: Promise<number> | undefined;
+      world.after(revokedMs, () => {
+        revoking = a.client.revokeRecoveryPhrase();
+      });
+      const end = await world.result(outcome);
+      await world.until(() => revoking !== undefined);
+      assert.equal(await world.result(revoking as Promise<number>), 1);
+      ends.add(end);
+      await world.run(5_000);
+      assert.equal(fresh.client.status().membership, end);
+      const listed = a.client.devices().some(({ deviceId }) => deviceId === fresh.client.deviceId);
+      assert.equal(listed, end === "member");
+      // Nobody else comes in by it.
+      const late = await new Device(relay).start({ name: "late" });
+      await assert.rejects(
+        world.result(late.client.recover(words)),
+        byCode(ErrorCode.NOT_A_MEMBER),
+      );
+    }
+    assert.deepEqual([...ends].sort(), ["member", "none"]);
+  });
+
   test("a change that comes first is pulled, and the addition made anew", async () => {
     const { a, words } = await withPhrase();
     const { world, relay } = a;
