@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ErrorCode } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { bytes } from "../support/devices.ts";
-import { settled } from "../support/relay-world.ts";
+import { settled, type ValueOf } from "../support/relay-world.ts";
 import { asked, day, group, loaded, pass, putObject, rangeBytes, rest } from "./life-support.ts";
 
 const content = bytes(2 * rangeBytes + 70_000, 5);
@@ -158,7 +158,7 @@ test("11.12 any range of a complete object is read, by any member; an incomplete
       case: "getObject",
       value: { objectId, offset: BigInt(offset), length: BigInt(length) },
     });
-    const told = other.last("objectData");
+    const told: ValueOf<"objectData"> = other.last("objectData");
     const end = offset + Math.min(length === 0 ? rangeBytes : length, rangeBytes);
     assert.deepEqual(told.data, content.slice(offset, end), `${offset} ${length}`);
     assert.deepEqual([told.done, told.sizeBytes], [true, sizeBytes]);

@@ -184,6 +184,8 @@ export interface RelayWorldOptions {
   readonly options?: Omit<RelayOptionsInput, "limits">;
   readonly limits?: Partial<RelayLimits>;
   readonly store?: MemoryStore;
+  /** What the clock says first. */
+  readonly nowMs?: number;
 }
 
 /** A relay and everything around it. */
@@ -198,6 +200,7 @@ export class RelayWorldUnderTest {
 
   constructor(choices: RelayWorldOptions = {}) {
     this.store = choices.store ?? openMemoryStore();
+    this.nowMs = choices.nowMs ?? this.nowMs;
     const options = readOptions({
       founding: "open",
       ...choices.options,
