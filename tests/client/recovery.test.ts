@@ -61,14 +61,14 @@ describe("SECURITY Recovery phrase", () => {
     for (let seed = 1; seed <= 6; seed++) {
       const { a, words } = await withPhrase(seed);
       const { world, relay } = a;
-      const [one, two] = await Promise.all(
+      const both = await Promise.all(
         ["one", "two"].map((name) => new Device(relay).start({ name })),
       );
-      const recovering = [one, two].map((device) => device?.client.recover(words));
+      const recovering = both.map(({ client }) => client.recover(words));
       if (seed % 2 === 0) world.after(20 + seed * 7, () => world.cutAll());
       await world.result(Promise.all(recovering));
       assert.equal(relay.group.control.length, 4);
-      for (const device of [one, two] as Device[]) {
+      for (const device of both) {
         await world.until(() => device.client.devices().length === 4);
         await world.until(() => device.client.status().readCursor === 1);
         assert.deepEqual(await device.take(), ["kept"]);

@@ -152,14 +152,16 @@ describe("PROTOCOL 8.16: a group invite brings a device back that the group does
   });
 
   test("a commit that fails uses nothing up", async () => {
-    const { world, b, c, addsB, addsC } = await restored();
+    const { world, b, c, addsB } = await restored();
     const peer = await returning(world, c);
     world.store.failCommits();
     assert.deepEqual(await submit(peer, addsB), [`error ${ErrorCode.STORE_UNAVAILABLE}`]);
     // Nor does its device hold on to it: whoever comes first now has it.
-    const first = await returning(world, b);
-    assert.deepEqual(await submit(first, addsB), ["membershipAck"]);
-    assert.deepEqual(await submit(peer, addsC), [`error ${ErrorCode.INVITE_INVALID}`]);
+    assert.equal((await returning(world, b)).session.kind, "lobby");
+    const lobby = await world.lobby(b.id);
+    const elsewhere = foundingOf(b.id, [b.id], { groupId: new Uint8Array(32).fill(4), invite });
+    assert.deepEqual(await submit(lobby, elsewhere), ["membershipAck"]);
+    assert.deepEqual(await submit(peer, addsB), [`error ${ErrorCode.INVITE_INVALID}`]);
   });
 
   test("what does not extend the chain is refused, and so is another group", async () => {
