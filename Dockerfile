@@ -1,0 +1,60 @@
+# A relay in a container: no root, no shell needed, nothing writable but /data. Builds for amd64 and arm64.
+#
+#   docker build -t sync-relay .
+#   docker run -d --name sync-relay -p 8080:8080 -v sync-relay:/data --read-only --cap-drop ALL sync-relay
+#   docker exec sync-relay sync-relay admin invites create
+
+# ---- dist/, from the sources ----------------------------------------------------------------------
+FROM node:24-bookworm-slim AS dist
+WORKDIR /src
+COPY package.json package-lock.json ./
+# No install scripts: the compiler needs none.
+RUN npm ci --ignore-scripts
+COPY tsconfig.json tsconfig.build.json ./
+COPY scripts scripts
+COPY gen gen
+COPY wire wire
+COPY server server
+COPY client client
+COPY cli cli
+RUN npm run build
+
+# ---- node_modules of the relay, with its native parts for this platform ------------------------------
+FROM node:24-bookworm-slim AS modules
+WORKDIR /app
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends g++ make python3 \
+  && rm -rf /var/lib/apt/lists/*
+COPY package.json package-lock.json ./
+# Where no prebuilt SQLite is to be had, it is built; the headers are those of this image.
+RUN npm_config_nodedir=/usr/local npm ci --omit=dev
+# What only builds, and other platforms' binaries, stay behind.
+RUN cd node_modules \
+  && rm -rf sqlite3/deps sqlite3/src node-addon-api node-gyp prebuild-install .bin \
+  && find sqlite3/build -type f ! -name '*.node' -delete \
+  && find sqlite3/build -name obj.target -prune -exec rm -rf {} + \
+  && find . -path '*/prebuilds/*' -mindepth 3 -maxdepth 3 -type d \
+    ! -name "linux-$(node -p process.arch)" -exec rm -rf {} + \
+  && find . -type f \( -name '*.md' -o -name '*.map' -o -name '*.ts' \) -delete \
+  && find . -type d -empty -delete
+
+# ---- the relay ----------------------------------------------------------------------------------------
+FROM debian:bookworm-slim
+# The interpreter alone: no npm, no package manager of its own.
+COPY --from=modules /usr/local/bin/node /usr/local/bin/node
+WORKDIR /app
+COPY package.json LICENSE ./
+COPY --from=modules /app/node_modules node_modules
+COPY --from=dist /src/dist dist
+RUN ln -s /app/dist/cli/relay/main.js /usr/local/bin/sync-relay \
+  && install -d -o 10001 -g 10001 -m 0700 /data
+ENV NODE_ENV=production \
+  SYNC_RELAY_DATA=/data \
+  SYNC_RELAY_LISTEN=0.0.0.0:8080 \
+  SYNC_RELAY_LISTEN_ADMIN=127.0.0.1:8081
+USER 10001:10001
+VOLUME /data
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 CMD ["sync-relay", "health"]
+ENTRYPOINT ["sync-relay"]
+CMD ["serve"]
