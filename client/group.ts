@@ -12,10 +12,7 @@ import {
   DeviceState_Membership,
   DeviceStateSchema,
 } from "../gen/syncrelay/state/v1/state_pb.ts";
-import {
-  type MembershipDetail,
-  type MembershipVersion,
-} from "../gen/syncrelay/sync/v1/error_pb.ts";
+import type { MembershipDetail, MembershipVersion } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import type { ChangeMembership } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
