@@ -115,7 +115,8 @@ export class SnapshotLoader {
       this.#parts.refusals.count > 0 ||
       core.findings.some((finding) => healedBy(finding, { logId, cursor, frontier }));
     if (!ahead && !wrong) return true;
-    const changed = core.changes.active;
+    // Of a log that changed, what was verified before is still to be read once more.
+    const changed = core.changes.rereading.size > 0;
     if (ahead && changed && contains(log.senders, frontier)) {
       // Read before the relay's log changed: nothing older is put over it.
       await this.#parts.reader.replaced({
