@@ -30,7 +30,7 @@ import { SqliteLife } from "./sqlite-life-reads.ts";
 import * as reads from "./sqlite-reads.ts";
 import { sweep } from "./sqlite-sweep.ts";
 import { SqliteUpkeep } from "./sqlite-upkeep.ts";
-import { storeError } from "./store-errors.ts";
+import { storeError, storeUnavailable } from "./store-errors.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 import { WalKeeper } from "./wal-keeper.ts";
 
@@ -94,7 +94,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
     opened.push(reader);
     await reader.exec("PRAGMA busy_timeout = 250; PRAGMA query_only = ON");
     const [relay] = await reader.query<reads.RelayColumns>(reads.relaySql);
-    if (relay === undefined) throw new Error("the store has lost the row of its counters");
+    if (relay === undefined) throw storeUnavailable("the store is damaged, its counters are gone: restore a backup");
     const walBytesMax = options.walBytesMax ?? walBytesMaxDefault;
     return new OpenSqliteStore({
       folder: options.folder,

@@ -1,14 +1,21 @@
 /** Damage to one group's part of the file: found, kept apart from the others, and not asked for again. */
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { test } from "node:test";
 import { Committer, type DeviceJob } from "../../server/committer.ts";
 import { GroupEntry } from "../../server/group-state.ts";
 import type { CommitBatch, Store } from "../../server/store/contract.ts";
 import { type FencedGroup, fencedStore } from "../../server/store/fence.ts";
 import { openMemoryStore } from "../../server/store/memory-store.ts";
+import { databaseName, openSqliteStore } from "../../server/store/sqlite-store.ts";
 import { storeError } from "../../server/store/store-errors.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { ChainedGroup } from "./support/chains.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { batch, blob, bytes, device, group } from "./support/rows.ts";
+
+const pageBytes = 4_096;
 
 const corrupt = (): SyncError =>
   storeError(Object.assign(new Error("SQLITE_CORRUPT: malformed"), { code: "SQLITE_CORRUPT" }));
@@ -132,4 +139,54 @@ test("a commit of several groups that meets damage is made again apart: only the
   const [, again] = await outcomes(2);
   assert.ok(unavailable(again));
   assert.equal(commits.length, 5, "the damaged group is not written again");
+});
+
+test("bits flipped anywhere in the file: each group is read whole, or refused; nothing else is thrown", async (t) => {
+  const folder = await temporaryFolder(t);
+  const groups = [new ChainedGroup(1), new ChainedGroup(2), new ChainedGroup(3)];
+  const made = await openSqliteStore({ folder });
+  for (let i = 0; i < 5; i++) for (const each of groups) await made.commit(each.next(10, 500));
+  await made.close();
+  const path = join(folder, databaseName);
+  const whole = await readFile(path);
+  // A fixed sequence, so that what fails once fails again.
+  let state = 12_345;
+  const next = (below: number): number => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return state % below;
+  };
+  const came = { read: 0, refused: 0, shut: 0 };
+  for (let round = 0; round < 60; round++) {
+    const altered = Buffer.from(whole);
+    for (let i = 0; i < 3; i++) {
+      const at = pageBytes + next(whole.byteLength - pageBytes);
+      // Every other round it hits where a page says how it is laid out.
+      const place = round % 2 === 0 ? at : at - (at % pageBytes) + next(12);
+      altered[place] = (altered[place] ?? 0) ^ (1 << next(8));
+    }
+    await writeFile(path, altered);
+    const opened = await openSqliteStore({ folder }).catch((error: unknown) => {
+      assert.ok(unavailable(error), error instanceof Error ? String(error.cause) : "");
+    });
+    if (opened === undefined) {
+      came.shut += 1;
+      continue;
+    }
+    const store = fencedStore(opened, () => undefined);
+    for (const { groupKey, groupId } of groups) {
+      try {
+        await store.loadGroup(groupId);
+        await store.readBlobs(groupKey, 0, 50, { rowsMax: 50, bytesMax: 1 << 20 });
+        await store.readControl(groupKey, 0, 1 << 20);
+        await store.senderPlaces(groupKey, 50, 1);
+        came.read += 1;
+      } catch (error) {
+        assert.ok(unavailable(error), String(error));
+        came.refused += 1;
+      }
+    }
+    await store.upkeep?.verify({});
+    await opened.close();
+  }
+  assert.ok(came.read > 60 && came.refused > 5, JSON.stringify(came));
 });
