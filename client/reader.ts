@@ -46,7 +46,7 @@ import { branchLinks, type ClosingLinks, closingLinks, type Positions } from "./
 import type { RosterDevice } from "./seal/membership.ts";
 import { replacedBy } from "./snapshot-exchange.ts";
 import { healedBy } from "./snapshot-healing.ts";
-import type { Taken } from "./snapshot-loader.ts";
+import type { Taken } from "./snapshot-taken.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
 /** What the relay may send before it waits: at most, at least, and for each entry the app lets wait. */

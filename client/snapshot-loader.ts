@@ -13,13 +13,12 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import type { Core } from "./core.ts";
 import { receiveObject } from "./object-transfer.ts";
-import type { Parts } from "./parts.ts";
-import type { Positions } from "./seal/history.ts";
 import type { OpenedSnapshot } from "./seal/snapshot.ts";
 import { SessionWait } from "./session-wait.ts";
 import { openShown } from "./snapshot-exchange.ts";
 import { contains } from "./snapshot-frontier.ts";
 import { healedBy } from "./snapshot-healing.ts";
+import type { SnapshotParts } from "./snapshot-parts.ts";
 import { StateStoreError } from "./state-store.ts";
 
 /** What a snapshot stands for in the order of entries. */
@@ -44,24 +43,13 @@ export type RestoreFunction = (
   point: RestorePoint,
 ) => void | Promise<void>;
 
-/** What the log goes on behind. */
-export interface Taken {
-  readonly logId: Uint8Array;
-  readonly cursor: number;
-  readonly link: Uint8Array;
-  /** Undefined: the places that are known stay, the state contained the snapshot already. */
-  readonly senders: Positions | undefined;
-  /** Given to the state; undefined where the app was handed none. */
-  readonly position: number | undefined;
-}
-
 export class SnapshotLoader {
   readonly #core: Core;
-  readonly #parts: Parts;
+  readonly #parts: SnapshotParts;
   readonly #restore: RestoreFunction | undefined;
   #loading: { readonly id: string; readonly done: Promise<boolean> } | undefined;
 
-  constructor(parts: Parts, restore: RestoreFunction | undefined) {
+  constructor(parts: SnapshotParts, restore: RestoreFunction | undefined) {
     this.#core = parts.core;
     this.#parts = parts;
     this.#restore = restore;

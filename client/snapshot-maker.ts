@@ -24,12 +24,12 @@ import type { Core } from "./core.ts";
 import { decode } from "./disk.ts";
 import { sourceOf } from "./object-source.ts";
 import { outlineOf } from "./object-transfer.ts";
-import type { Parts } from "./parts.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 import { objectKeyBytes } from "./seal/object.ts";
 import { type SnapshotContent, type SnapshotPart, sealSnapshot } from "./seal/snapshot.ts";
 import { SessionWait } from "./session-wait.ts";
 import { storeSnapshot } from "./snapshot-exchange.ts";
+import type { SnapshotParts } from "./snapshot-parts.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** Content of one part: as much as is held in memory at once. */
@@ -67,11 +67,11 @@ export interface MakerOptions {
 
 export class SnapshotMaker {
   readonly #core: Core;
-  readonly #parts: Parts;
+  readonly #parts: SnapshotParts;
   readonly #options: MakerOptions;
   #making: Promise<SnapshotMade | undefined> | undefined;
 
-  constructor(parts: Parts, options: MakerOptions) {
+  constructor(parts: SnapshotParts, options: MakerOptions) {
     this.#core = parts.core;
     this.#parts = parts;
     this.#options = options;

@@ -14,7 +14,6 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
-import type { Parts } from "./parts.ts";
 import { type OpenedSnapshot, signConfirmation } from "./seal/snapshot.ts";
 import { SessionWait } from "./session-wait.ts";
 import { askSnapshot, confirmSnapshot, openShown } from "./snapshot-exchange.ts";
@@ -22,6 +21,7 @@ import { agrees, placesAt } from "./snapshot-frontier.ts";
 import { healedBy } from "./snapshot-healing.ts";
 import { type RestoreFunction, SnapshotLoader } from "./snapshot-loader.ts";
 import { type SnapshotFunction, type SnapshotMade, SnapshotMaker } from "./snapshot-maker.ts";
+import type { SnapshotParts } from "./snapshot-parts.ts";
 import { StateStoreError } from "./state-store.ts";
 
 /** The longest a device waits before it makes one that is wanted, in milliseconds. */
@@ -60,7 +60,7 @@ type Task = "look" | "confirm" | "make";
 
 export class Snapshots {
   readonly #core: Core;
-  readonly #parts: Parts;
+  readonly #parts: SnapshotParts;
   readonly #maker: SnapshotMaker;
   readonly #loader: SnapshotLoader;
   #session: Connection | undefined;
@@ -78,7 +78,7 @@ export class Snapshots {
   #busy = false;
   #notBeforeMs = 0;
 
-  constructor(parts: Parts, options: SnapshotOptions) {
+  constructor(parts: SnapshotParts, options: SnapshotOptions) {
     this.#core = parts.core;
     this.#parts = parts;
     this.#loader = new SnapshotLoader(parts, options.restore);
