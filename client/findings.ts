@@ -19,7 +19,7 @@ import {
 } from "../gen/syncrelay/state/v1/history_pb.ts";
 import type { MembershipVersion } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { BlobSchema, type StoredBlob, StoredBlobSchema } from "../gen/syncrelay/sync/v1/log_pb.ts";
-import { emptyBytes, equalBytes, utf8 } from "../wire/bytes.ts";
+import { emptyBytes, equalBytes, toHex, utf8 } from "../wire/bytes.ts";
 import type { SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
@@ -401,7 +401,8 @@ function keyOf({ kind, sender = emptyBytes, seq = 0, cursor = 0 }: Finding, logI
 }
 
 function idOf(key: string): string {
-  return idText(blake2b256(utf8(key)).subarray(0, 9));
+  // In hexadecimal: people type its beginning, and it never looks like an option.
+  return toHex(blake2b256(utf8(key)).subarray(0, 8));
 }
 
 function stateOf(value: Uint8Array): FindingState {

@@ -4,6 +4,7 @@ import { softwareVersion } from "../../wire/protocol.ts";
 import { exitCodesHelp, usageError } from "../exit-codes.ts";
 import type { Context } from "../program.ts";
 import { defaultStateFolder } from "./device.ts";
+import { acceptFindings, exportEvidence, listFindings } from "./findings.ts";
 import { removeDevices, renameDevice, rotateSecret, showFingerprint } from "./membership.ts";
 import { createPairing, init, joinPairing } from "./pair.ts";
 import { type PullCommandOptions, pull, type WatchCommandOptions, watch } from "./pull.ts";
@@ -164,6 +165,24 @@ export function deviceProgram(context: Context): Command {
     (options: Common) => verify(context, withState(options)),
   );
 
+  command("findings", "list what was found wrong with the history", findingsHelp).action(
+    (options: Common) => listFindings(context, withState(options)),
+  );
+
+  command("accept", "go on in spite of what was found wrong", acceptHelp)
+    .argument("<finding...>", "ids, or their beginnings, as `findings` lists them")
+    .option("--yes", "without asking")
+    .action((ids: string[], options: Common & { yes?: true }) =>
+      acceptFindings(context, ids, withState({ ...options, yes: options.yes === true })),
+    );
+
+  command("export", "write what shows the findings to somebody else", exportHelp)
+    .requiredOption("--evidence <file>", "the file; as JSON where its name ends with .json")
+    .option("--finding <id>", "of this one alone (default: of all that are kept)")
+    .action((options: Common & { evidence: string; finding?: string }) =>
+      exportEvidence(context, withState(options)),
+    );
+
   const recovery = program
     .command("recovery")
     .description("a phrase on paper that brings the group back when every device is lost")
@@ -319,6 +338,28 @@ Example:
 Walks the group's membership from its founding and every entry's header, signature and content, and
 holds them against what this device verified when it read them. Moves nothing. Exit code 7 where
 anything is not as its senders wrote it.`;
+
+const findingsHelp = `
+Example:
+  sync-cli findings
+
+An open finding keeps the device from being in sync. One that holds keeps the later entries of that
+sender back, until what is missing arrives, a snapshot covers it, or a person accepts it.`;
+
+const acceptHelp = `
+Example:
+  sync-cli accept 5c1e
+
+What was altered or left out stays lost to this device; the sender's later entries come through. The
+evidence is kept. docs/SECURITY.md says for each kind what accepting does.`;
+
+const exportHelp = `
+Examples:
+  sync-cli export --evidence evidence.pb
+  sync-cli export --evidence evidence.json --finding 5c1e
+
+The file holds what the relay sent and what devices signed, as syncrelay.sealed.v1.EvidenceBundle:
+no key, no content, no name. Whoever knows the group's public keys can check it.`;
 
 const recoveryHelp = `
 Examples:

@@ -82,8 +82,32 @@ function statusText(client: SyncClient, status: Status): string {
       `${count(status.refused, "entry", "entries")}: altered, or behind an altered one`,
     ]);
   }
+  if (status.findings > 0) {
+    rows.push(["integrity", `${count(status.findings, "open finding")}; list: sync-cli findings`]);
+  }
+  const devices = client.devices();
+  for (const { name } of devices.filter(({ refusedByRelay }) => refusedByRelay)) {
+    rows.push([
+      "shut out",
+      `${printable(name)}, says the relay's operator; to remove it: sync-cli remove`,
+    ]);
+  }
+  const nowMs = Date.now();
+  for (const device of devices) {
+    if (!device.self && device.role === "device") {
+      rows.push(["applied", `${printable(device.name)}: ${appliedText(device, nowMs)}`]);
+    }
+  }
   rows.push(["in sync", status.inSync ? "yes" : "no"]);
   return formatTable(rows);
+}
+
+/** What another device signed that it has applied; a relay's word would not be enough. */
+function appliedText({ applied }: DeviceInfo, nowMs: number): string {
+  if (applied === undefined) return "has not said yet";
+  // By that device's clock, which may be ahead of this one.
+  const ageMs = Math.max(0, nowMs - applied.madeMs);
+  return `up to ${applied.cursor}, as it signed ${formatDuration(ageMs)} ago`;
 }
 
 function relayText(address: string | undefined): string {
@@ -130,6 +154,7 @@ function devicesText(devices: readonly DeviceInfo[]): string {
 
 function presenceText(device: DeviceInfo, nowMs: number): string {
   if (device.role === "paper") return "recovery phrase";
+  if (device.refusedByRelay) return "shut out by the relay's operator";
   const { presence, lastSeenMs } = device;
   if (presence !== "offline" || lastSeenMs === undefined || lastSeenMs === 0) return presence;
   // By the relay's clock, which may be ahead of this one.
