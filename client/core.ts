@@ -18,7 +18,7 @@ import { LogChanges } from "./log-changes.ts";
 import { RunningTime } from "./running-time.ts";
 import type { DeviceKeys } from "./seal/keys.ts";
 import type { ControlChain } from "./seal/membership.ts";
-import type { StateStoreError, StateTransaction } from "./state-store.ts";
+import { StateStoreError, type StateTransaction } from "./state-store.ts";
 import { TakingUp } from "./taking-up.ts";
 
 export type { Finding } from "./findings.ts";
@@ -82,6 +82,19 @@ export class Core {
     await this.abandoned.load(tx);
     await this.takingUp.load(tx);
     await this.findings.load(tx);
+    this.keepTime();
+  }
+
+  /** Running time is kept on disk as long as anything is excused. */
+  keepTime(): void {
+    this.time.keep(
+      () => this.changes.active,
+      (error) => {
+        if (!(error instanceof StateStoreError)) throw error;
+        // Not written: what is excused is excused a little longer.
+        if (error.problem !== "closed") this.failed(error);
+      },
+    );
   }
 
   /** Keeps and tells what is wrong with the history: for what is found while nothing is being written. */

@@ -4,7 +4,8 @@
  * A restored relay lacks what came after its backup, until those who wrote it push it again. So what
  * others saw and this device was not shown may still come: from each sender until it has acknowledged
  * in the new log, and from none for longer than seven days of this device's running time from the
- * first change of a spell. A change within that spell starts no new one. And blobs that were read are
+ * first change of a spell. A change within that spell starts no new one. A device that has only joined
+ * is no wiser than one whose log just changed: somebody may still have to push again. And blobs that were read are
  * read once more, each once.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -27,6 +28,8 @@ interface Change {
   readonly sinceMs: number;
   readonly head: number;
   readonly sameId: boolean;
+  /** The log is this device's first: whether it changed before, nobody can tell it. */
+  readonly joined: boolean;
   readonly unsettled: ReadonlySet<string>;
 }
 
@@ -47,6 +50,7 @@ export class LogChanges {
       sinceMs: Number(change.sinceRunMs),
       head: Number(change.head),
       sameId: change.sameId,
+      joined: change.joined,
       unsettled: new Set(change.unsettled.map(idText)),
     };
     const places = decode(() => positionsOf(change.rereading));
@@ -83,6 +87,7 @@ export class LogChanges {
     at: {
       readonly head: number;
       readonly sameId: boolean;
+      readonly joined?: boolean;
       readonly devices: Iterable<string>;
       readonly senders: Positions;
     },
@@ -92,6 +97,7 @@ export class LogChanges {
       sinceMs: this.#spellGoesOn ? (this.#change?.sinceMs ?? 0) : this.#time.nowMs,
       head: at.head,
       sameId: at.sameId,
+      joined: at.joined ?? false,
       unsettled: new Set(at.devices),
     };
     const rereading = new Map([...at.senders.keys()].map((sender) => [sender, 0]));
@@ -105,7 +111,8 @@ export class LogChanges {
 
   /** Another change belongs to the spell, also where all have settled meanwhile. */
   get #spellGoesOn(): boolean {
-    return this.#change !== undefined && this.#time.nowMs < this.#change.sinceMs + excusedMs;
+    const change = this.#change;
+    return change !== undefined && !change.joined && this.#time.nowMs < change.sinceMs + excusedMs;
   }
 
   /** How far blobs were read once more moves with the page that holds them. */
@@ -148,6 +155,7 @@ export class LogChanges {
       sinceRunMs: BigInt(change.sinceMs),
       head: BigInt(change.head),
       sameId: change.sameId,
+      joined: change.joined,
       unsettled: [...change.unsettled].flatMap((text) => parseId(text, deviceIdBytes) ?? []),
       rereading: senderLinks(places),
     });

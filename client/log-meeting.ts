@@ -67,12 +67,23 @@ export async function meetLog(
 async function begin({ core }: LogParts, welcome: GroupWelcome): Promise<void> {
   const log: LogPlace = { ...core.log, logId: welcome.logId, read: 0, link: zeroLink };
   await core.disk.write(
-    (tx) => tx.put("log", "state", encodeLog(log, { ...core.app, applied: 0 })),
-    () => {
+    (tx) => {
+      tx.put("log", "state", encodeLog(log, { ...core.app, applied: 0 }));
+      return core.changes.changed(tx, {
+        head: toNumber(welcome.head),
+        sameId: false,
+        joined: true,
+        devices: core.chain?.devices.keys() ?? [],
+        senders: new Map(),
+      });
+    },
+    (begun) => {
       core.log = log;
       core.app = { ...core.app, applied: 0 };
+      begun();
     },
   );
+  core.keepTime();
 }
 
 /** Another log: it is read from its beginning, and what was verified stays verified. */
@@ -106,10 +117,7 @@ async function change(
       taken();
     },
   );
-  core.time.keep(
-    () => core.changes.active,
-    () => undefined,
-  );
+  core.keepTime();
 }
 
 /** Whether the log has, at the read cursor, what was read there: its link covers its header. */
