@@ -234,8 +234,8 @@ export class App {
 
   /** Whether a device may go without a blob that is in the log. */
   excused(blob: LoggedBlob): boolean {
-    const { sender, seq } = blob;
-    if (this.#truth.forked.has(sender)) return true;
+    const { sender, seq, blobId } = blob;
+    if (this.#truth.dropped.has(blobId) || this.#truth.forked.has(sender)) return true;
     return this.#truth.closingsOf(sender).some((closing) => seq > closing);
   }
 

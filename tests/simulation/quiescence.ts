@@ -7,6 +7,7 @@ import type { Chance } from "./chance.ts";
 import type { DeviceNode } from "./device-node.ts";
 import type { Faults } from "./faults.ts";
 import type { Scene } from "./scene.ts";
+import type { LoggedBlob } from "./truth.ts";
 import { describe } from "./world.ts";
 
 /** How long after the last fault everything must be in sync. */
@@ -195,10 +196,13 @@ export class Quiescence {
       // What removed devices wrote comes once all of it is there, behind what others wrote after it.
       const stays = (id: string): boolean =>
         !truth.removedEver.has(truth.ever.get(id)?.sender ?? "");
-      const expected = log.filter(({ blobId }) => stays(blobId));
+      const there = ({ blobId }: LoggedBlob): boolean =>
+        app.has(blobId) || !truth.dropped.has(blobId);
+      const expected = log.filter((blob) => stays(blob.blobId) && there(blob));
       const held = app.applied.filter(stays);
       const same =
-        app.applied.length === log.length && held.every((id, i) => id === expected[i]?.blobId);
+        app.applied.length === log.filter(there).length &&
+        held.every((id, i) => id === expected[i]?.blobId);
       if (!same) world.fail(`5: ${name} holds ${app.applied.length} of ${log.length}`);
     }
   }
@@ -210,7 +214,8 @@ export class Quiescence {
     const apart = new Set<string>();
     for (const { app } of members) {
       for (const id of app.applied) {
-        if (members.every((each) => each.app.has(id))) continue;
+        // What was let go was replaced, or set nothing.
+        if (truth.dropped.has(id) || members.every((each) => each.app.has(id))) continue;
         apart.add(keyOf(truth.queued.get(id)?.data));
       }
     }

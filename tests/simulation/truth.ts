@@ -16,6 +16,8 @@ export interface LoggedBlob {
   readonly sender: string;
   readonly seq: number;
   readonly link: string;
+  /** Its sender lets the body go after so long; 0: never. */
+  readonly ttlS: number;
 }
 
 /** What an app asked to be pushed. */
@@ -84,6 +86,10 @@ export class Truth {
   readonly #heads = new Map<number, string>();
   /** Two control blobs with one number were there: a restore lost one, and who had not seen it made another. */
   membershipForked = false;
+  /** Blobs whose bodies the relay let go, in any log: a device may go without them. */
+  readonly dropped = new Set<string>();
+  /** Blobs that a later one replaces. */
+  readonly #deleted = new Set<string>();
   /** Where removed devices ended, in every log there was. */
   readonly #closings = new Map<string, number[]>();
   readonly removedEver = new Set<string>();
@@ -164,6 +170,7 @@ export class Truth {
       this.#closings.set(id, [...this.closingsOf(id), row.lastSeq]);
       this.#world.tell(`${this.nameOf(id)} is removed, behind its ${row.lastSeq}`);
     }
+    for (const { cursor } of batch.life?.drops ?? []) this.#drop(cursor);
     if (batch.blobs.length > 0) {
       this.#world.detail(() => `relay's log reaches ${this.head}`);
     }
@@ -199,9 +206,11 @@ export class Truth {
       world.fail(`6: an entry of ${this.nameOf(sender)} is taken after its removal`);
     }
     const link = idText(row.link);
-    const blob = { cursor: row.cursor, blobId, sender, seq: row.seq, link };
     // The header is what devices go by.
     const header = decodeHeader(row.header, ErrorCode.ENVELOPE_INVALID);
+    const { ttlS } = header;
+    for (const id of header.deletes) this.#deleted.add(idText(id));
+    const blob = { cursor: row.cursor, blobId, sender, seq: row.seq, link, ttlS };
     if (header.seq !== row.seq) world.fail(`2: ${blobId} is ${header.seq}, and kept as ${row.seq}`);
     log.cursors.set(blobId, row.cursor);
     log.blobs.push(blob);
@@ -213,6 +222,17 @@ export class Truth {
       world.tell(`${this.nameOf(sender)} has written two histories: two entries ${row.seq}`);
     }
     this.#links.set(place, link);
+  }
+
+  /** The relay lets a body go: its time has passed, or another entry takes its place. */
+  #drop(cursor: number): void {
+    const blob = this.at(cursor);
+    if (blob === undefined || (blob.ttlS === 0 && !this.#deleted.has(blob.blobId))) {
+      this.#world.fail(`1: the relay lets go of ${cursor}, and nobody asked it to`);
+      return;
+    }
+    this.#world.detail(() => `the relay lets go of ${cursor}`);
+    this.dropped.add(blob.blobId);
   }
 
   /** The relay knows how far a device has applied; set by whoever knows how far it really has. */
