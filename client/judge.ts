@@ -205,12 +205,14 @@ export class Judge {
    * into a restored log what they still have.
    */
   #takingUp(window: ReceivedPage): ReadonlySet<string> {
-    const { takingUp, changes } = this.#core;
+    const { takingUp, changes, chain } = this.#core;
     if (!changes.active) return takingUp.senders;
     const senders = new Set(takingUp.senders);
     for (const { sender } of window.blobs) {
       const text = this.#inbox.senderText(sender);
-      if (changes.excuses(text)) senders.add(text);
+      // What one that was removed had written leads up to its closing, or counts for nothing.
+      const removed = chain?.devices.get(text)?.closing !== undefined;
+      if (!removed && changes.excuses(text)) senders.add(text);
     }
     return senders;
   }

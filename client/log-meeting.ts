@@ -73,7 +73,10 @@ async function begin({ core }: LogParts, welcome: GroupWelcome): Promise<void> {
         head: toNumber(welcome.head),
         sameId: false,
         joined: true,
-        devices: core.chain?.devices.keys() ?? [],
+        // One that was removed pushes nothing again.
+        devices: [...(core.chain?.devices ?? [])].flatMap(([id, { closing }]) =>
+          closing === undefined ? [id] : [],
+        ),
         senders: new Map(),
       });
     },
