@@ -28,7 +28,7 @@ import { commitSetup, commitStatement, lifeCommitStatement, packCommit } from ".
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
 import { SqliteLife } from "./sqlite-life-reads.ts";
 import * as reads from "./sqlite-reads.ts";
-import { sweep } from "./sqlite-sweep.ts";
+import { sweep, sweptLogBytes } from "./sqlite-sweep.ts";
 import { SqliteUpkeep } from "./sqlite-upkeep.ts";
 import { storeError, storeUnavailable } from "./store-errors.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
@@ -94,7 +94,8 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
     opened.push(reader);
     await reader.exec("PRAGMA busy_timeout = 250; PRAGMA query_only = ON");
     const [relay] = await reader.query<reads.RelayColumns>(reads.relaySql);
-    if (relay === undefined) throw storeUnavailable("the store is damaged, its counters are gone: restore a backup");
+    if (relay === undefined)
+      throw storeUnavailable("the store is damaged, its counters are gone: restore a backup");
     const walBytesMax = options.walBytesMax ?? walBytesMaxDefault;
     return new OpenSqliteStore({
       folder: options.folder,
@@ -174,6 +175,9 @@ class OpenSqliteStore implements SqliteStore {
    * push of its device. What is not in here is only written once more than needed.
    */
   readonly #witnessed = new Map<number, number>();
+
+  /** Something was swept since the log was last cut short. */
+  #swept = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -328,7 +332,18 @@ class OpenSqliteStore implements SqliteStore {
   }
 
   async sweep(rowsMax: number): Promise<boolean> {
-    return await sweep(this.#parts.writer, rowsMax);
+    const { writer, wal } = this.#parts;
+    const { wrote, more } = await sweep(writer, rowsMax);
+    if (wrote) {
+      this.#swept = true;
+      wal.wrote(sweptLogBytes);
+    }
+    if (!more && this.#swept) {
+      // The file gets shorter only once the log has been moved into it, and the log by itself never.
+      this.#swept = false;
+      await wal.shrink();
+    }
+    return more;
   }
 
   async totals(): Promise<StoreTotals> {

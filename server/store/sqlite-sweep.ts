@@ -19,10 +19,20 @@ const sweepChunks = 64;
 /** The tables that hold what a group leaves behind; what lies in objects goes by `dropped_objects`. */
 const tables = ["blobs", "control", "expiries", "deletes", "snapshots"];
 
-/** One piece. True where there is more. */
-export async function sweep(writer: SqliteConnection, rowsMax: number): Promise<boolean> {
+/** About what a piece adds to the write-ahead log, in bytes: a page that moves takes others with it. */
+export const sweptLogBytes: number = 2 * vacuumPages * 4_096;
+
+/** What a piece came to: whether it wrote anything, and whether there is more. */
+export interface SweptPiece {
+  readonly wrote: boolean;
+  readonly more: boolean;
+}
+
+/** One piece. */
+export async function sweep(writer: SqliteConnection, rowsMax: number): Promise<SweptPiece> {
   const found = (await sweepGroup(writer, rowsMax)) || (await sweepObject(writer));
-  return (await giveBack(writer, found ? 0 : sparePages)) || found;
+  const { wrote, more } = await giveBack(writer, found ? 0 : sparePages);
+  return { wrote: wrote || found, more: more || found };
 }
 
 async function sweepGroup(writer: SqliteConnection, rowsMax: number): Promise<boolean> {
@@ -73,11 +83,11 @@ async function sweepObject(writer: SqliteConnection): Promise<boolean> {
   return true;
 }
 
-/** Gives a piece of the free pages back, where there are more than may stay. True where more are left. */
-async function giveBack(writer: SqliteConnection, mayStay: number): Promise<boolean> {
+/** Gives a piece of the free pages back, where there are more than may stay. */
+async function giveBack(writer: SqliteConnection, mayStay: number): Promise<SweptPiece> {
   const [row] = await writer.query<{ readonly freelist_count: number }>("PRAGMA freelist_count");
   const free = row?.freelist_count ?? 0;
-  if (free <= mayStay) return false;
+  if (free <= mayStay) return { wrote: false, more: false };
   await writer.exec(`PRAGMA incremental_vacuum(${vacuumPages})`);
-  return free > vacuumPages + mayStay;
+  return { wrote: true, more: free > vacuumPages + mayStay };
 }

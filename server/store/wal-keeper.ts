@@ -69,7 +69,12 @@ export class WalKeeper {
     // a page a device, and the bytes with what the tables put around them.
     const pages = 4 + 2 * groups.length + devices.length;
     const life = batch.life === undefined ? 0 : lifeLogBytes(batch.life);
-    this.#bytesSince += pages * pageBytes + 1.25 * bytes + life;
+    this.wrote(pages * pageBytes + 1.25 * bytes + life);
+  }
+
+  /** Counts what else was written into the log. */
+  wrote(bytes: number): void {
+    this.#bytesSince += bytes;
     if (this.#bytesSince < this.#options.bytesMax / 2 || this.#isMoving) return;
     this.#bytesSince = 0;
     this.#isMoving = true;
@@ -92,6 +97,15 @@ export class WalKeeper {
       if (!ended) this.#held -= 1;
       ended = true;
     };
+  }
+
+  /** Moves the whole log and cuts it short, where nobody stays at one moment of the store. */
+  async shrink(): Promise<void> {
+    await this.#moving;
+    if (this.#held > 0) return;
+    await this.#options.reader.exclusively(async () => {
+      await this.#options.writer.query("PRAGMA wal_checkpoint(TRUNCATE)");
+    });
   }
 
   /** Waits for the moving under way and ends. */
