@@ -41,7 +41,11 @@ async function beRelay(data: string, bytes: number): Promise<void> {
     listen: "127.0.0.1:0",
     data,
     logLevel: "silent",
-    limits: { groupBytesMax: 2 * bytes, storeBytesMax: 4 * bytes },
+    limits: {
+      groupBytesMax: 2 * bytes,
+      storeBytesMax: 4 * bytes,
+      objectBytesMax: 2 * bytes,
+    },
   });
   const memory = watchMemory();
   process.on("message", () => process.send?.(memory()));
@@ -95,7 +99,7 @@ function cuttable(): { host: Host; cut(): void; sent(): number } {
       },
     },
     cut: () => {
-      for (const each of [...open]) each();
+      for (const each of open) each();
     },
     sent: () => sent,
   };

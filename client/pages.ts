@@ -45,6 +45,18 @@ export function checkDense(
   }
 }
 
+/** The same of a page that may begin where headers are gone: only at or below `gone` anything is left out. */
+function checkDenseAbove(
+  blobs: readonly StoredBlob[],
+  after: number,
+  through: number,
+  gone: number,
+): void {
+  const first = blobs[0];
+  const begins = first === undefined ? through : toNumber(first.cursor) - 1;
+  checkDense(blobs, Math.max(after, Math.min(begins, gone)), through);
+}
+
 /** What blobs take in a page, as the relay counts them against the window: encoded, and a little for the page. */
 export function bytesOf(blobs: readonly StoredBlob[]): number {
   let bytes = pageOverheadBytes;
@@ -100,11 +112,12 @@ export function ownStored(self: Uint8Array, cursor: number, own: OwnBlob): Store
   });
 }
 
-/** One bounded pull, whole. */
+/** One bounded pull, whole. At or below `gone`, what a snapshot replaced may be left out. */
 export function pullOnce(
   session: Connection,
   after: number,
   until: number,
+  gone = 0,
 ): Promise<readonly StoredBlob[]> {
   return new Promise((resolve, reject) => {
     const id = session.nextId();
@@ -135,7 +148,7 @@ export function pullOnce(
           ) {
             throw new SyncError(ErrorCode.ENVELOPE_INVALID);
           }
-          checkDense(page.blobs, from, through);
+          checkDenseAbove(page.blobs, from, through, gone);
           blobs.push(...page.blobs);
           from = through;
           bytes += bytesOf(page.blobs);

@@ -287,9 +287,16 @@ export class Reader {
     let from = after;
     while (from < until) {
       const blobs = await this.#readBounded(from, until);
-      if (blobs.length === 0) return;
-      from = toNumber((blobs.at(-1) as StoredBlob).cursor);
-      yield blobs;
+      const last = blobs.at(-1);
+      if (last !== undefined) {
+        from = toNumber(last.cursor);
+        yield blobs;
+      } else if (from < this.#replacedThrough) {
+        // Trimmed, as far as was asked: what stands behind it may be there.
+        from += windowBlobsMax;
+      } else {
+        return;
+      }
     }
   }
 
@@ -308,7 +315,8 @@ export class Reader {
       }
       this.#boundedUnderWay = true;
       try {
-        return await pullOnce(session, after, Math.min(until, after + windowBlobsMax));
+        const end = Math.min(until, after + windowBlobsMax);
+        return await pullOnce(session, after, end, this.#replacedThrough);
       } finally {
         this.#boundedUnderWay = false;
         if (this.#behind && session === this.#session) this.#pull();

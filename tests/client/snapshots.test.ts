@@ -287,3 +287,25 @@ test("what a device refused is healed by a confirmed snapshot of the others, and
 function idBytes(app: ListApp): Uint8Array {
   return Uint8Array.from(Buffer.from(app.client.deviceId, "base64url"));
 }
+
+test("looking back meets what is left: below the floor nothing, and what was trimmed without its body", async () => {
+  const { relay, world, apps } = await group(2);
+  const [a] = apps as [ListApp];
+  await a.device.push(...texts("a", 12));
+  await agreeOn(world, apps, 12);
+  await world.result(a.client.makeSnapshot());
+  const { retention } = relay.group;
+  await world.until(() => retention.effective !== undefined);
+  retention.trim(relay.group);
+  await a.device.push("after");
+  await agreeOn(world, apps, 13);
+  const look = async (): Promise<number[]> => {
+    const cursors: number[] = [];
+    for await (const entry of a.client.history({ after: 0 })) cursors.push(entry.cursor);
+    return cursors;
+  };
+  assert.deepEqual(await world.result(look()), [13]);
+  retention.floor = 7;
+  assert.deepEqual(await world.result(look()), [13]);
+  assert.equal(a.client.status().connection.state, "online");
+});

@@ -214,3 +214,22 @@ test("11.6 to 11.14 an object of 64 MiB, up and down while the relay restarts: t
   for await (const piece of b.client.getObject(stored.reference, { range })) part.push(piece);
   assert.equal(concatBytes(...part).byteLength, 100_000);
 });
+
+test("11.31, 11.32 bodies that are deleted go once everybody has them so, and a newcomer finds nothing wrong", async (t) => {
+  const relay = await TestRelay.start(t);
+  const a = await founded(t, relay);
+  const b = await (await new App(relay).open(t)).joins(a);
+  const [first] = await a.client.pushMany([{ data: content() }, { data: content() }]);
+  const late = await b.client.push(content());
+  await allHave([a, b], 3);
+  assert.ok(first !== undefined);
+  // Somebody else's by agreement, an own one at once.
+  await b.client.push(content(), { deletes: [first.blobId] });
+  await b.client.push(content(), { deletes: [late.blobId], force: true });
+  await allHave([a, b], 5);
+  await until([a, b], () => relay.running.counters.bodiesDeleted === 2);
+  const c = await (await new App(relay).open(t)).joins(b);
+  await until([c], () => c.list.length === 3 && c.client.status().inSync);
+  assert.deepEqual(c.list, [a.list[1], a.list[3], a.list[4]]);
+  for (const app of [a, b, c]) assert.deepEqual(app.findings, []);
+});

@@ -648,12 +648,13 @@ export class FakeSession implements ServerHandlers {
       const last = pull.until === 0 ? head : Math.min(head, pull.until);
       const page: FakeBlob[] = [];
       let bytes = 0;
-      for (const blob of group.blobs.slice(pull.after, last)) {
+      // Headers at or below the floor are gone.
+      for (const blob of group.blobs.slice(Math.max(pull.after, retention.floor), last)) {
         bytes += encodeStoredBlobField(blob).byteLength;
         if (page.length > 0 && (bytes > 64 * 1024 || page.length === 100)) break;
         page.push(blob);
       }
-      const through = pull.after + page.length;
+      const through = Math.max(pull.after, Number(page.at(-1)?.cursor ?? last));
       const done = through >= last;
       const fields = this.#meddled(page).map(encodeStoredBlobField);
       this.sendRaw(encodeBlobs(pull.id, { after: pull.after, through, done, head }, fields));
