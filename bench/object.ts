@@ -44,7 +44,6 @@ async function beRelay(data: string, bytes: number): Promise<void> {
     limits: {
       groupBytesMax: 2 * bytes,
       storeBytesMax: 4 * bytes,
-      objectBytesMax: 2 * bytes,
     },
   });
   const memory = watchMemory();

@@ -86,8 +86,8 @@ export const inviteFailuresMax = 3;
 export const objectRangeBytesMax = 1024 * 1024;
 /** What ranges of an object begin at multiples of, in bytes. */
 export const objectAlignmentBytes = 65_536;
-/** One object, in bytes. */
-export const objectBytesDefault = 1024 * 1024 * 1024;
+/** One object, in bytes: a content of 1 GiB takes 262,144 more once it is sealed. */
+export const objectBytesDefault = 1088 * 1024 * 1024;
 /** Parts of a snapshot. */
 export const snapshotPartsMax = 4_096;
 /** A snapshot manifest, encoded, in bytes. */
