@@ -37,7 +37,7 @@ const total = Number(values.count);
 const program =
   values.program ?? fileURLToPath(new URL("../dist/cli/relay/main.js", import.meta.url));
 /** Handshakes under way at once while everybody connects. */
-const atOnce = 64;
+const atOnce = 16;
 /** Devices of one group. */
 const groupSize = 100;
 
@@ -93,8 +93,8 @@ async function startRelayProcess(folder: string, port: number): Promise<ChildPro
     [
       program,
       "serve",
-      ...["--data", folder, "--listen", `127.0.0.1:${port}`, "--listen-admin", "127.0.0.1:0"],
-      ...["--founding", "open", "--log-level", "error", "--set", "limits.sessions_max=20000"],
+      ...`--data ${folder} --listen 127.0.0.1:${port} --listen-admin 127.0.0.1:0`.split(" "),
+      ..."--founding open --log-level error --set limits.sessions_max=20000".split(" "),
       ...lifted.flatMap((setting) => ["--set", `limits.${setting}`]),
     ],
     { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, NODE_ENV: "production" } },
@@ -112,12 +112,24 @@ async function bare(): Promise<{ readonly empty: number; readonly full: number }
   const port = Number(await firstLine(child));
   const empty = await residentBytes(child);
   const sockets: FrameSocket[] = [];
-  await each(Array.from({ length: total }), async () => {
-    sockets.push(await FrameSocket.connect(port, "/", ""));
+  await each([...Array(total).keys()], async () => {
+    sockets.push(await FrameSocket.connect(port, "/"));
   });
   const full = await residentBytes(child);
   child.kill("SIGKILL");
   return { empty, full };
+}
+
+/** Connects, and where that fails again, as a device does: later, and not all at the same moment. */
+async function connected(device: IdleDevice, port: number): Promise<void> {
+  for (;;) {
+    try {
+      await device.connect(port);
+      return;
+    } catch {
+      await sleep(500 + Math.random() * 1_500);
+    }
+  }
 }
 
 /** Everybody is connected; then the relay is restarted. Gives back how long each took to be back, in ms. */
@@ -135,15 +147,7 @@ async function restarted(
           const gone = performance.now();
           const comeBack = async (): Promise<void> => {
             await sleep(retryAfterMs ?? 1_000);
-            for (;;) {
-              try {
-                await device.connect(port);
-                break;
-              } catch {
-                // As a device does: later, and not all at the same moment.
-                await sleep(500 + Math.random() * 1_500);
-              }
-            }
+            await connected(device, port);
             waits.push(performance.now() - gone);
             resolve();
           };
@@ -181,7 +185,7 @@ try {
     devices.push(...members.map((member) => new IdleDevice(member, groupId)));
   }
   const started = performance.now();
-  await each(devices, (device) => device.connect(port));
+  await each(devices, (device) => connected(device, port));
   log(`${total} devices are welcomed after ${Math.round(performance.now() - started)} ms`);
   const full = await residentBytes(relay);
   const result: Record<string, unknown> = {

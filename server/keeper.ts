@@ -22,6 +22,7 @@ import { dropObject } from "./objects.ts";
 import { acknowledgedByAll, nextTrim } from "./retention.ts";
 import { ripeSnapshot, supersededBy, takeEffect, unconfirmedS } from "./snapshots.ts";
 import type { Store } from "./store/contract.ts";
+import { isDamage } from "./store/fence.ts";
 import type { FoundObject, PendingDelete } from "./store/life.ts";
 
 /** One slice: what commits beside it wait for. */
@@ -170,13 +171,13 @@ export class Keeper {
     const { store } = this.#host;
     const ageS = this.#host.ageS();
     for (const groupId of await store.groupsWithSnapshotsOf(ageS - unconfirmedS, 1_000)) {
-      const group = await this.#host.load(groupId);
-      if (group !== undefined) await this.#ripen(group);
+      const group = await this.#load(groupId);
+      if (group !== undefined) await this.#keepApart(() => this.#ripen(group));
     }
     for (let after = 0; ; ) {
       const rows = await store.groupsToTrim(after, 100);
       for (const { groupId } of rows) {
-        const group = await this.#host.load(groupId);
+        const group = await this.#load(groupId);
         if (group !== undefined) await this.#keep(group, sum);
       }
       const last = rows.at(-1);
@@ -189,9 +190,28 @@ export class Keeper {
   /** Everything there is to do in one group. */
   async #keep(group: KeptGroup, sum: Trimmed): Promise<void> {
     sum.groups += 1;
-    await this.#ripen(group);
-    await this.#trim(group, sum);
-    await this.#delete(group, sum);
+    await this.#keepApart(async () => {
+      await this.#ripen(group);
+      await this.#trim(group, sum);
+      await this.#delete(group, sum);
+    });
+  }
+
+  /** A group whose part of the store is damaged keeps nobody else's log from being kept short. */
+  async #keepApart(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+    }
+  }
+
+  async #load(groupId: Uint8Array): Promise<KeptGroup | undefined> {
+    let group: KeptGroup | undefined;
+    await this.#keepApart(async () => {
+      group = await this.#host.load(groupId);
+    });
+    return group;
   }
 
   async #trim(group: KeptGroup, sum: Trimmed): Promise<void> {

@@ -55,7 +55,7 @@ export class IdleDevice {
             welcomed = true;
             resolve();
           } else if (body.case === "error") {
-            this.#retryAfterMs = Number(body.value.retryAfterMs);
+            this.#retryAfterMs = body.value.retryAfterMs;
           }
         }
       };

@@ -1,6 +1,6 @@
 /** `MaintenanceService`: what the relay does by itself in time, asked for now. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import type {
   MaintenanceService,
   MaintenanceServiceVacuumResponseSchema,
@@ -18,9 +18,11 @@ type VerifyPart = MessageInitShape<typeof MaintenanceServiceVerifyResponseSchema
 export function maintenanceService(relay: Relay): ServiceImpl<typeof MaintenanceService> {
   const one = new OneAtATime("maintenance");
   return {
-    trim: () => {
-      throw new ConnectError("this version does not trim yet", Code.Unimplemented);
-    },
+    trim: () =>
+      one.run(async () => {
+        const { groups, blobs, bytes } = await relay.trimNow();
+        return { groups: BigInt(groups), blobs: BigInt(blobs), bytes: BigInt(bytes) };
+      }),
     vacuum: (_, { signal }) => one.stream(() => vacuum(relay, signal)),
     verify: (_, { signal }) => one.stream(() => verify(relay, signal)),
   };

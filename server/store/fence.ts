@@ -33,6 +33,10 @@ const groupReads: ReadonlySet<string> = new Set<keyof Store>([
   "senderPlaces",
   "readControl",
   "controlByHead",
+  "measureTrim",
+  "blobIds",
+  "pendingDeletes",
+  "findObjects",
 ]);
 
 /** Puts a fence around the groups of a store. `onFenced` is told of each once. */
@@ -155,10 +159,13 @@ export function isDamage(error: unknown): boolean {
   return error instanceof RangeError || error instanceof SyntaxError;
 }
 
-function damageError(why: string, cause?: unknown): SyncError {
+function damageError(
+  why: string,
+  cause: unknown = Object.assign(new Error(why), { code: "SQLITE_CORRUPT" }),
+): SyncError {
   return new SyncError(ErrorCode.STORE_UNAVAILABLE, {
     hint: `a group's part of the store is damaged (${why}): restore a backup`,
-    ...(cause === undefined ? {} : { cause }),
+    cause,
   });
 }
 

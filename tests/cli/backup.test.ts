@@ -236,6 +236,9 @@ test("maintenance of a running relay: looked at, and its free pages given back",
   const verified = await runRelay(["admin", "maintenance", "verify", "--data", relay.data]);
   assert.equal(verified.code, 0, verified.stderr);
   assert.equal(verified.stdout, "whole: 1 group, 1 device, 10 blobs, 1 membership change\n");
+  const trimmed = await runRelay(["admin", "maintenance", "trim", "--data", relay.data, "--json"]);
+  assert.equal(trimmed.code, 0, trimmed.stderr);
+  assert.deepEqual([last(trimmed)["event"], last(trimmed)["blobs"]], ["trimmed", 0]);
   const vacuumed = await runRelay([
     "admin",
     "maintenance",

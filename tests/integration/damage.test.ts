@@ -6,7 +6,6 @@ import { type TestContext, test } from "node:test";
 import type { Status, SyncClient } from "../../client/index.ts";
 import { ProblemKind } from "../../gen/syncrelay/admin/v1/health_pb.ts";
 import { databaseName } from "../../server/store/sqlite-store.ts";
-import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { runRelay } from "../cli/world.ts";
 import { withDatabase } from "../store/support/raw-database.ts";
 import { content, openDevice, type TestDevice, TestRelay } from "./support.ts";
