@@ -130,6 +130,29 @@ export function readMetrics(sources: MetricSources): Metric[] {
       sample(counters.pagesSent),
     ]),
     counter(
+      "sync_relay_dropped_blobs_total",
+      "Blobs that went from logs with their headers, and bodies that went by themselves, by reason.",
+      "",
+      [
+        sample(counters.headersTrimmed, { what: "trimmed" }),
+        sample(counters.bodiesExpired, { what: "expired" }),
+        sample(counters.bodiesDeleted, { what: "deleted" }),
+      ],
+    ),
+    counter("sync_relay_trimmed_bytes_total", "What went from logs, in bytes.", "bytes", [
+      sample(counters.bytesTrimmed),
+    ]),
+    counter("sync_relay_snapshots_stored_total", "Snapshots that were stored.", "", [
+      sample(counters.snapshotsStored),
+    ]),
+    counter("sync_relay_objects_total", "Objects, by what became of them.", "", [
+      sample(counters.objectsStored, { what: "stored" }),
+      sample(counters.objectsCollected, { what: "collected" }),
+    ]),
+    counter("sync_relay_object_bytes_total", "Bytes of objects that were stored.", "bytes", [
+      sample(counters.objectBytesStored),
+    ]),
+    counter(
       "sync_relay_put_off_total",
       "Times that something was not sent because too much waited already, by what was put off.",
       "",

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { SnapshotManifestSchema } from "../../gen/syncrelay/sync/v1/snapshot_pb.ts";
 import type { LoadedGroup } from "../../server/store/contract.ts";
+import type { EnvelopeBody } from "../../wire/envelope.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { bytes, ChainDevice, groupId } from "../support/devices.ts";
 import {
@@ -123,11 +124,12 @@ export async function snapshotBy(
   return { id: blake2b256(manifest), manifest, part };
 }
 
+export function confirmOf(snapshotId: Uint8Array): EnvelopeBody {
+  return { case: "confirmSnapshot", value: { snapshotId, signature: bytes(64, 2) } };
+}
+
 export async function confirm(peer: Peer, snapshotId: Uint8Array): Promise<string> {
-  return await asked(peer, {
-    case: "confirmSnapshot",
-    value: { snapshotId, signature: bytes(64, 2) },
-  });
+  return await asked(peer, confirmOf(snapshotId));
 }
 
 /** A second goes by, and what retention does comes to rest. */

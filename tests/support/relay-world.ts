@@ -10,6 +10,7 @@ import { readOptions } from "../../server/options.ts";
 import { Relay } from "../../server/relay.ts";
 import type { HelloRequest } from "../../server/requests.ts";
 import type { Port, SessionDriver } from "../../server/session-driver.ts";
+import type { Store } from "../../server/store/contract.ts";
 import { type MemoryStore, openMemoryStore } from "../../server/store/memory-store.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { decodeEnvelopes, type EnvelopeBody, encodeEnvelope } from "../../wire/envelope.ts";
@@ -184,6 +185,8 @@ export interface RelayWorldOptions {
   readonly options?: Omit<RelayOptionsInput, "limits">;
   readonly limits?: Partial<RelayLimits>;
   readonly store?: MemoryStore;
+  /** A relay over another store; waiting for it is up to the test. */
+  readonly disk?: Store;
   /** What the clock says first. */
   readonly nowMs?: number;
 }
@@ -206,7 +209,7 @@ export class RelayWorldUnderTest {
       ...choices.options,
       limits: choices.limits ?? {},
     });
-    this.relay = new Relay(options, this.store, {
+    this.relay = new Relay(options, choices.disk ?? this.store, {
       nowMs: () => this.nowMs,
       monotonicMs: () => this.monotonicMs,
       random: (length) => {
