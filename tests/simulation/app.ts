@@ -35,6 +35,16 @@ export interface Stored {
   readonly acked: Set<string>;
   ackedEver: number;
   clock: number;
+  /** What the snapshot contained that it took over last. */
+  contained: string[];
+}
+
+/** What an app's snapshot says, as JSON. */
+interface Saved {
+  readonly ids: readonly string[];
+  readonly cells: readonly (readonly [string, Cell])[];
+  readonly setters: readonly (readonly [string, string[]])[];
+  readonly clock: number;
 }
 
 export class App {
@@ -50,6 +60,7 @@ export class App {
     acked: new Set(),
     ackedEver: 0,
     clock: 0,
+    contained: [],
   };
   /** What this process was handed, and acknowledged. */
   #handed = 0;
@@ -112,8 +123,43 @@ export class App {
   restore(stored: Stored): void {
     this.#stored = copyOf(stored);
     this.#has.clear();
-    for (const id of stored.applied) this.#has.add(id);
+    for (const id of [...stored.applied, ...stored.contained]) this.#has.add(id);
     for (const id of stored.acked) this.#ackedOnce.add(id);
+    this.#walked = new WeakMap();
+    this.#ackWalked = new WeakMap();
+  }
+
+  /** Its state, for others to take over. */
+  save(): Uint8Array {
+    const { cells, setters, clock } = this.#stored;
+    const saved: Saved = { ids: [...this.#has], cells: [...cells], setters: [...setters], clock };
+    return utf8(JSON.stringify(saved));
+  }
+
+  /** Another device's state takes the place of its own; what that contains counts as handed out here. */
+  load(bytes: Uint8Array, position: number, replacesThrough: number): void {
+    const stored = this.#stored;
+    const saved = JSON.parse(fromUtf8(bytes) ?? "") as Saved;
+    this.#world.tell(`${this.#name} takes a snapshot over that replaces ${replacesThrough}`);
+    stored.applied[position - 1] = "";
+    stored.cells.clear();
+    for (const [key, cell] of saved.cells) stored.cells.set(key, cell);
+    stored.setters.clear();
+    for (const [key, ids] of saved.setters) stored.setters.set(key, ids);
+    stored.clock = Math.max(stored.clock, saved.clock);
+    this.#has.clear();
+    stored.acked.clear();
+    for (const id of saved.ids) {
+      this.#has.add(id);
+      stored.acked.add(id);
+      this.#ackedOnce.add(id);
+    }
+    stored.ackedEver = Math.max(stored.ackedEver, position);
+    stored.contained = [...saved.ids];
+    this.#handed = position;
+    this.#ackedThrough = position;
+    this.#ackedNow.clear();
+    this.#unacked.clear();
     this.#walked = new WeakMap();
     this.#ackWalked = new WeakMap();
   }

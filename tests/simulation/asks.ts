@@ -32,6 +32,7 @@ export class Asks {
       [2, () => device.client?.setPresence(plan.pick(["online", "away"]))],
       [2, () => this.#history(device, plan)],
       [2, () => this.#waits(device)],
+      ...(kinds.snapshots ? ([[6, () => device.snapshot()]] satisfies Choice[]) : []),
       ...(kinds.membership ? this.#membership(device, plan) : []),
     ];
   }
@@ -78,7 +79,12 @@ export class Asks {
         const log = truth.logWith(entry.blobId, entry.cursor);
         const left = log?.blobs
           .slice(cursor, entry.cursor - 1)
-          .find((blob) => !device.app.excused(blob) && !truth.removedEver.has(blob.sender));
+          .find(
+            (blob) =>
+              blob.cursor > truth.log.floor &&
+              !device.app.excused(blob) &&
+              !truth.removedEver.has(blob.sender),
+          );
         if (log === undefined || entry.cursor <= cursor || left !== undefined) {
           world.fail(`1: ${device.name} reads ${entry.blobId} at ${entry.cursor} of its history`);
         }

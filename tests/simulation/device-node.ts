@@ -12,6 +12,8 @@ import {
   SyncError,
   UsageError,
 } from "../../client/index.ts";
+import type { SnapshotOptions } from "../../client/snapshots.ts";
+import { concatBytes } from "../../wire/bytes.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { App, type AppHabits, type Stored } from "./app.ts";
@@ -47,6 +49,8 @@ export interface DeviceTraits {
   readonly app: AppHabits;
   readonly habits: DiskHabits;
   readonly disk: MemoryDisk;
+  /** Whether its app makes snapshots, and takes them over. */
+  readonly snapshots: boolean;
 }
 
 /** A copy of everything that is on a device's disk. */
@@ -166,6 +170,7 @@ export class DeviceNode {
         relay: this.#relay.address,
         name: this.name,
         entriesBuffered: this.app.habits.entriesBuffered,
+        ...(this.traits.snapshots ? this.#snapshotting() : {}),
         ...(this.app.habits.exact ? { appliedPosition: this.app.applied.length } : {}),
       });
     } catch (error) {
@@ -195,6 +200,31 @@ export class DeviceNode {
       if (error instanceof SyncError) this.#judgeError("entries", error);
       else world.fail(`${this.name}: entries() ended with ${describe(error)}`);
     });
+  }
+
+  #snapshotting(): SnapshotOptions {
+    return {
+      snapshot: () => this.app.save(),
+      restore: async (content, { position, replacesThrough }) => {
+        const pieces: Uint8Array[] = [];
+        for await (const piece of content) pieces.push(piece);
+        this.app.load(concatBytes(...pieces), position, replacesThrough);
+      },
+    };
+  }
+
+  /** Makes a snapshot now. */
+  snapshot(): void {
+    const { client } = this;
+    if (client === undefined || !this.member) return;
+    this.#world.tell(`${this.name} makes a snapshot`);
+    client.makeSnapshot().then(
+      (made) => {
+        const what = made === undefined ? "need not" : `has, up to ${made.replacesThrough}`;
+        this.#world.tell(`${this.name} ${what}`);
+      },
+      (error: unknown) => this.judgeAsked("makeSnapshot", client, error),
+    );
   }
 
   #listen(client: SyncClient): void {

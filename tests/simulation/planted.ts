@@ -87,7 +87,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "client/engine.ts",
     from: "    await reader.settled();",
     to: "    await Promise.resolve();",
-    proof: { seeds: 1, from: 10_406 },
+    proof: { seeds: 150 },
   },
   {
     name: "sealing again changes the link",
@@ -129,7 +129,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "client/sync-client.ts",
     from: "      this.#core.events.clear();\n      try {",
     to: "      this.#core.events.clear();\n      this.#core.keys.wipe();\n      try {",
-    proof: { seeds: 1, from: 662 },
+    proof: { seeds: 150 },
   },
   {
     name: "the cursor of an old log is used in the new one",
@@ -216,6 +216,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "client/group.ts",
     from: "      else await this.#resubmit(session, count, head);",
     to: "      else void this.#resubmit;",
-    proof: { seeds: 100 },
+    proof: { tests: ["client/group", "client/restore", "integration/returning"] },
   },
 ];

@@ -238,10 +238,14 @@ export class RelayNode {
       const removal = truth.log.removed.get(deviceId);
       if (removal !== undefined) {
         for (const { body } of decodeEnvelopes(envelope, envelope.byteLength)) {
-          if (body.case !== "deliver" && body.case !== "blobs") continue;
-          if (Number(body.value.through) <= removal.cursor) continue;
-          const name = truth.nameOf(deviceId);
-          this.#world.fail(`6: ${name} is sent ${body.value.through}, and is removed`);
+          const said =
+            body.case === "deliver" || body.case === "blobs"
+              ? body.value.through
+              : body.case === "notify"
+                ? body.value.head
+                : 0n;
+          if (Number(said) <= removal.cursor) continue;
+          this.#world.fail(`6: ${truth.nameOf(deviceId)} is told of ${said}, and is removed`);
         }
       }
       port.send(envelope);

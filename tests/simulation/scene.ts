@@ -18,6 +18,8 @@ export interface Kinds {
   readonly relayRestores: boolean;
   /** Devices go on from older states of themselves, or are copied. */
   readonly deviceRestores: boolean;
+  /** Apps make snapshots, and the log lets its beginning go. */
+  readonly snapshots: boolean;
 }
 
 export class Scene {
@@ -38,6 +40,7 @@ export class Scene {
       membership: plan.chance(0.6),
       relayRestores: plan.chance(0.3),
       deviceRestores: plan.chance(0.3),
+      snapshots: plan.chance(0.3),
     };
     this.relay = new RelayNode(
       world,
@@ -68,6 +71,7 @@ export class Scene {
         entriesBuffered: plan.pick([1, 5, 50, 10_000]),
       },
       habits: disk(plan),
+      snapshots: this.kinds.snapshots,
       disk: from === undefined ? new MemoryDisk() : from.disk.copy(),
     });
     this.devices.push(device);

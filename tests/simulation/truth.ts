@@ -53,6 +53,8 @@ export class Log {
   readonly removed = new Map<string, Removal>();
   controlHeads: string[] = [];
   epoch = 0;
+  /** Up to here headers, or bodies alone, may be gone: a snapshot stands in their place. */
+  floor = 0;
 
   copy(): Log {
     const other = new Log();
@@ -62,6 +64,7 @@ export class Log {
     for (const [id, removal] of this.removed) other.removed.set(id, removal);
     other.controlHeads = [...this.controlHeads];
     other.epoch = this.epoch;
+    other.floor = this.floor;
     return other;
   }
 
@@ -170,6 +173,7 @@ export class Truth {
       this.#closings.set(id, [...this.closingsOf(id), row.lastSeq]);
       this.#world.tell(`${this.nameOf(id)} is removed, behind its ${row.lastSeq}`);
     }
+    for (const { through } of batch.life?.trims ?? []) log.floor = Math.max(log.floor, through);
     for (const { cursor } of batch.life?.drops ?? []) this.#drop(cursor);
     if (batch.blobs.length > 0) {
       this.#world.detail(() => `relay's log reaches ${this.head}`);
