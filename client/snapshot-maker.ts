@@ -202,9 +202,6 @@ export class SnapshotMaker {
         snapshotId,
         replacesThrough: BigInt(content.replacesThrough),
       });
-      await disk.write((tx) =>
-        tx.put("log", ownSnapshotKey, toBinary(OwnSnapshotStateSchema, state)),
-      );
       try {
         await storeSnapshot(session, sealed);
       } catch (error) {
@@ -212,6 +209,10 @@ export class SnapshotMaker {
         if (error instanceof SyncError && error.code === ErrorCode.LINK_CONFLICT) return undefined;
         throw error;
       }
+      // Only once the relay has it: one that found no room is not waited for.
+      await disk.write((tx) =>
+        tx.put("log", ownSnapshotKey, toBinary(OwnSnapshotStateSchema, state)),
+      );
       return {
         snapshotId: idText(snapshotId),
         replacesThrough: content.replacesThrough,

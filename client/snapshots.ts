@@ -205,7 +205,7 @@ export class Snapshots {
         if ((await this.#maker.waiting()) === undefined && this.#task() === "make") {
           await this.#maker.make();
         }
-        this.#waiting = true;
+        this.#waiting = (await this.#maker.waiting()) !== undefined;
       }
     }
   }

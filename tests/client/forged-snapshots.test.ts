@@ -133,7 +133,7 @@ for (const { what, forge } of [
       })),
   },
 ]) {
-  test(`a snapshot ${what} is a finding, and nothing of it is applied`, async () => {
+  test(`11.39 a snapshot ${what} is a finding, and nothing of it is applied`, async () => {
     const setting = await trimmed();
     const late = await joinsLate(setting, await forge(setting.a, setting.snapshot));
     assert.ok(findings(late).includes("SNAPSHOT_FORGED"), findings(late).join());
@@ -160,7 +160,7 @@ test("a snapshot whose content was left out by the relay is a finding", async ()
   assert.deepEqual(late.list, []);
 });
 
-test("a snapshot that contains less than this device has verified is not put over it", async () => {
+test("11.39 a snapshot that contains less than this device has verified is not put over it", async () => {
   const setting = await trimmed(3);
   const { world, relay, a, b, apps } = setting;
   const c = apps[2] as ListApp;
@@ -221,7 +221,7 @@ for (const { what, change } of [
   what: string;
   change: (of: SnapshotContent, a: ListApp, b: ListApp) => Partial<SnapshotContent>;
 }[]) {
-  test(`a snapshot that ${what} is not confirmed, and the app is told`, async () => {
+  test(`11.38 a snapshot that ${what} is not confirmed, and the app is told`, async () => {
     const setting = await trimmed();
     const { world, a, b, retention, relay } = setting;
     const forged = await rewritten(a, setting.snapshot, (content) => change(content, a, b));

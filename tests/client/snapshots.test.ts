@@ -22,7 +22,7 @@ async function agreeOn(world: World, apps: readonly ListApp[], count: number): P
   for (const app of apps) assert.deepEqual(app.list, apps[0]?.list);
 }
 
-test("a snapshot is made, another device confirms it, the log is trimmed, and a late joiner has the state", async () => {
+test("11.37 to 11.39 a snapshot is made, another device confirms it, the log is trimmed, and a late joiner has the state", async () => {
   const { relay, world, apps } = await group(2);
   const [a, b] = apps as [ListApp, ListApp];
   await a.device.push(...texts("a", 40));
@@ -94,7 +94,7 @@ test("the relay asks, one device makes it, one other confirms it, and nobody mak
   }
 });
 
-test("an app that has not applied everything is not asked; it is once it has", async () => {
+test("11.37 an app that has not applied everything is not asked; it is once it has", async () => {
   const { world, apps } = await group(2);
   const [a, b] = apps as [ListApp, ListApp];
   a.paused = true;
@@ -185,7 +185,7 @@ test("a cut in the middle of making, confirming and taking over costs nothing bu
   assert.equal(new Set(sent).size, sent.length);
 });
 
-test("a sender forgets what an effective snapshot holds, and a relay that was restored gets the rest", async () => {
+test("11.40 a sender forgets what an effective snapshot holds, and a relay that was restored gets the rest", async () => {
   const { relay, world, apps } = await group(2);
   const [a, b] = apps as [ListApp, ListApp];
   const own = (app: ListApp) => app.device.disk.table("own").range(0).length;
@@ -250,7 +250,7 @@ test("a full group can be made smaller: what cannot be pushed is not lost, and c
   await agreeOn(world, [...apps, c], 22);
 });
 
-test("what a device refused is healed by a confirmed snapshot of the others, and nothing is applied twice", async () => {
+test("11.40 what a device refused is healed by a confirmed snapshot of the others, and nothing is applied twice", async () => {
   const { relay, world, apps } = await group(3);
   const [a, b, c] = apps as [ListApp, ListApp, ListApp];
   relay.meddler = {
