@@ -48,7 +48,11 @@ COPY --from=modules /app/node_modules node_modules
 COPY --from=dist /src/dist dist
 RUN ln -s /app/dist/cli/relay/main.js /usr/local/bin/sync-relay \
   && install -d -o 10001 -g 10001 -m 0700 /data
+# A small young generation and one allocator arena: about 11 MiB less when idle. A busy relay trades that back
+# for fewer collections: -e NODE_OPTIONS= -e MALLOC_ARENA_MAX=
 ENV NODE_ENV=production \
+  NODE_OPTIONS=--max-semi-space-size=2 \
+  MALLOC_ARENA_MAX=1 \
   SYNC_RELAY_DATA=/data \
   SYNC_RELAY_LISTEN=0.0.0.0:8080 \
   SYNC_RELAY_LISTEN_ADMIN=127.0.0.1:8081
