@@ -11,13 +11,15 @@ import { temporaryFolder } from "./support/folders.ts";
 import { blob, group, range } from "./support/rows.ts";
 
 const program = fileURLToPath(new URL("./support/committing-process.ts", import.meta.url));
+const trimming = fileURLToPath(new URL("./support/trimming-process.ts", import.meta.url));
 
 /** Starts the process and waits until it has told of so many commits; gives back the last head it told. */
 async function commitsOf(
   folder: string,
   lines: number,
+  path = program,
 ): Promise<{ child: ChildProcess; head: number }> {
-  const child = spawn(process.execPath, ["--import", "tsx", program, folder], {
+  const child = spawn(process.execPath, ["--import", "tsx", path, folder], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let head = -1;
@@ -63,6 +65,34 @@ test("kill -9 in the middle of commits: the committed ones are whole, none is in
     before = head;
   }
   assert.ok(before > 400);
+});
+
+test("11.30 kill -9 in the middle of trims: what was trimmed is gone with its counters, and the rest is whole", async (t) => {
+  const folder = await temporaryFolder(t);
+  let before = -1;
+  for (const lines of [3, 8, 21, 55]) {
+    const { child, head: told } = await commitsOf(folder, lines, trimming);
+    await kill(child);
+    const store = await openSqliteStore({ folder });
+    const row = (await store.loadGroup(group(1).groupId))?.group;
+    assert(row);
+    assert.ok(row.floor >= told && row.floor >= before, `${before} ${told} ${row.floor}`);
+    const blobs = await store.readBlobs(1, 0, row.head, { rowsMax: 100_000, bytesMax: 1 << 30 });
+    assert.deepEqual(
+      blobs,
+      range(row.floor + 1, row.head).map((cursor) =>
+        cursor > row.trimmedThrough
+          ? blob(1, cursor)
+          : blob(1, cursor, { body: new Uint8Array(0), bodyState: 3 }),
+      ),
+    );
+    const bytes = blobs.reduce((sum, { body }) => sum + 124 + body.byteLength, 0);
+    assert.deepEqual([row.blobs, row.bytes], [blobs.length, bytes]);
+    assert.deepEqual((await store.totals()).bytes, bytes);
+    await store.close();
+    before = row.floor;
+  }
+  assert.ok(before > 500, `${before}`);
 });
 
 test("a second process is refused while the first lives, and not after it was killed", async (t) => {

@@ -4,14 +4,16 @@ import { copyFile, mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { noLife } from "../../server/store/life.ts";
 import { migrationsFolder } from "../../server/store/migrate.ts";
 import { restoreBackup } from "../../server/store/restore.ts";
 import { databaseName, openSqliteStore } from "../../server/store/sqlite-store.ts";
+import { verifyStore } from "../../server/store/verify.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { ChainedGroup } from "./support/chains.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { pragma, withDatabase } from "./support/raw-database.ts";
-import { group } from "./support/rows.ts";
+import { batch, group } from "./support/rows.ts";
 
 /** The migrations there are, and one more that says `sql`. */
 async function withNextMigration(
@@ -83,6 +85,41 @@ test("of an existing store a backup is made, named by schema and time, and the o
     [1],
   );
   await back.close();
+});
+
+test("a store of the first version opens, with what it had counted anew", async (t) => {
+  const folder = await temporaryFolder(t);
+  const fixture = new URL("./fixtures/schema-1.db", import.meta.url);
+  await copyFile(fixture, join(folder, databaseName));
+  const before = await withDatabase(folder, (connection) =>
+    connection.query<{ id: Uint8Array; bytes: number; control: number; age_s: number }>(
+      `SELECT g.group_id AS id, g.bytes, relay.age_s,
+        (SELECT sum(length(c.bytes) + 96) FROM control c WHERE c.group_key = g.group_key) AS control
+        FROM groups g, relay`,
+    ),
+  );
+  assert.ok(before.length >= 2);
+  const store = await openSqliteStore({ folder });
+  assert.ok(store.copyBeforeMigration?.includes(".schema-1-"));
+  const { age_s: ageS = -1 } = before[0] ?? {};
+  for (const { id, bytes, control } of before) {
+    const loaded = await store.loadGroup(new Uint8Array(id));
+    assert(loaded);
+    const { group: row, devices } = loaded;
+    assert.deepEqual(
+      [row.bytes, row.controlBytes, row.snapshotBytes, row.replacedThrough, row.snapshotAgeS],
+      [bytes, control, 0, 0, ageS],
+    );
+    assert.ok(control > 0);
+    assert.ok(devices.length > 0 && devices.every(({ seenAgeS }) => seenAgeS === ageS));
+    // And it takes what this version writes.
+    const trims = [{ groupKey: row.groupKey, after: 0, through: row.head, headers: true }];
+    const emptied = { floor: row.head, replacedThrough: row.head, blobs: 0, bytes: 0 };
+    await store.commit(batch({ groups: [{ ...row, ...emptied }], life: { ...noLife, trims } }));
+  }
+  assert.equal((await store.totals()).bytes, 0);
+  await store.close();
+  assert.deepEqual((await verifyStore(join(folder, databaseName))).findings, []);
 });
 
 test("a migration that fails leaves the store as it was", async (t) => {
