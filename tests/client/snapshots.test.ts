@@ -219,6 +219,11 @@ test("11.40 a sender forgets what an effective snapshot holds, and a relay that 
     apps.every(({ client }) => client.status().connection.state === "online"),
   );
   await world.until(() => a.client.status().queued === 0);
+  await world.until(() => relay.group.senders.get(a.client.deviceId)?.seq === 9);
+  assert.deepEqual(
+    relay.group.blobs.map(({ seq }) => seq).filter((seq) => seq > 5),
+    [7, 8, 9],
+  );
   await b.device.push("ten");
   await world.until(() => apps.every(({ list }) => list.length === 11));
   // One device makes a snapshot, and whoever joins later has it all.
