@@ -11,6 +11,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { trustBugs } from "../tests/malicious-relay/planted.ts";
 import { type PlantedBug, plantedBugs } from "../tests/simulation/planted.ts";
 
 /** A proof that runs longer has found nothing. */
@@ -92,7 +93,7 @@ async function plant(folder: string, bug: PlantedBug): Promise<boolean> {
 }
 
 const words = process.argv.slice(2);
-const bugs = plantedBugs.filter(
+const bugs = [...plantedBugs, ...trustBugs].filter(
   ({ name }) => words.length === 0 || words.some((word) => name.includes(word)),
 );
 const folder = copyTree();

@@ -1,0 +1,201 @@
+/**
+ * Checks that are taken out one at a time, to see whether anything notices: `npm run mutants -- trust`.
+ * Each changes one text of one file, which must stand there once.
+ */
+import type { PlantedBug } from "../simulation/planted.ts";
+
+const inHistory = "client/seal/history.ts";
+const inMembership = "client/seal/membership.ts";
+const inWitness = "client/seal/witness.ts";
+
+export const trustBugs: readonly PlantedBug[] = [
+  {
+    name: "trust: the newest signature of a window is not verified",
+    file: inHistory,
+    from: "  if (newest !== undefined && !verifyLink(device.signingKey, newest.link, newest.signature)) {",
+    to: "  if (newest !== undefined && device.signingKey.byteLength === 0) {",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "trust: a single signature is not verified",
+    file: inHistory,
+    from: "    if (header === undefined || !verifyLink(device.signingKey, link, item.signature)) {",
+    to: "    if (header === undefined) {",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "trust: the previous link is not compared",
+    file: inHistory,
+    from: "  return header.seq === place.seq + 1 && equalBytes(header.previousLink, place.link);",
+    to: "  return header.seq === place.seq + 1;",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "trust: a seq may be left out",
+    file: inHistory,
+    from: "  return header.seq === place.seq + 1 && equalBytes(header.previousLink, place.link);",
+    to: "  return header.seq > place.seq;",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "trust: a removed device may write beyond its closing",
+    file: inHistory,
+    from: "  return seq > closing.seq || !equalBytes(link, closing.link);",
+    to: "  return seq > closing.seq + 1_000_000 || link.byteLength === 0 || equalBytes(link, new Uint8Array(1));",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "trust: a recovery phrase may write",
+    file: inHistory,
+    from: "    const mayWrite = device !== undefined && device.role !== MemberRole.PAPER;",
+    to: "    const mayWrite = device !== undefined && device.role !== undefined;",
+    proof: { tests: ["seal/history"] },
+  },
+  {
+    name: "trust: another entry at a place that was read goes unnoticed",
+    file: inHistory,
+    from: "  return before !== undefined && !equalBytes(link, before);",
+    to: "  return before !== undefined && link.byteLength === 0;",
+    proof: { tests: ["seal/history", "client/findings", "client/restarts"] },
+  },
+  {
+    name: "trust: an entry's hash is not compared",
+    file: "client/seal/blob.ts",
+    from: "  if (!equalBytes(blake2b256(entry), header.entryHash)) throw altered();",
+    to: "  if (blake2b256(entry).byteLength === 0) throw altered();",
+    proof: { tests: ["seal/blob", "seal/history"] },
+  },
+  {
+    name: "trust: a control blob need not extend the chain",
+    file: inMembership,
+    from: "  if (!equalBytes(control.clear.previousHead, chain.version.head)) throw altered();",
+    to: "",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: a removed device may change membership",
+    file: inMembership,
+    from: "  if (!founding && (author === undefined || author.closing !== undefined)) throw altered();",
+    to: "  if (!founding && author === undefined) throw altered();",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: the epoch of a control blob is not compared",
+    file: inMembership,
+    from: "  if (control.clear.epoch !== (opens ? chain.epoch + 1 : chain.epoch)) throw altered();",
+    to: "",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: wraps may go to others than the members",
+    file: inMembership,
+    from: "  for (const { deviceId } of wraps) if (!open.delete(idText(deviceId))) throw altered();",
+    to: "  for (const { deviceId } of wraps) open.delete(idText(deviceId));",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: a member may be left without the new secret",
+    file: inMembership,
+    from: "  if (open.size !== 0) throw altered();",
+    to: "",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: a founding in the name of another device",
+    file: inMembership,
+    from: "      if (!equalBytes(founder.deviceId, control.author)) throw altered();",
+    to: "",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: a device is added twice",
+    file: inMembership,
+    from: "      if (chain.devices.has(id) || members(chain).length >= membersMax) throw altered();",
+    to: "      if (members(chain).length >= membersMax) throw altered();",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: a removal that removes nobody",
+    file: inMembership,
+    from: "  if (closings.length === 0) throw altered();",
+    to: "",
+    proof: { tests: ["seal/membership", "seal/changes"] },
+  },
+  {
+    name: "trust: a witness's signature is not verified",
+    file: inWitness,
+    from: "  if (!verifySignature(at.signingKey, signedWitness(at.groupId, bytes), witness.signature)) {",
+    to: "  if (!verifySignature && signedWitness(at.groupId, bytes)) {",
+    proof: { tests: ["seal/witness"] },
+  },
+  {
+    name: "trust: two witnesses under one counter",
+    file: "client/witnesses.ts",
+    from: "    if (before?.counter === claims.counter && !equalBytes(before.hash, hash)) {",
+    to: "    if (before?.counter === -1) {",
+    proof: { tests: ["client/"] },
+  },
+  {
+    name: "trust: a forked membership goes unnoticed",
+    file: "client/witnesses.ts",
+    from: "    if (known !== undefined && !equalBytes(known, head)) {",
+    to: "    if (known !== undefined && known.byteLength === 0) {",
+    proof: { tests: ["client/"] },
+  },
+  {
+    name: "trust: the relay's key is not compared",
+    file: "client/connection.ts",
+    from: "    if (key === undefined || !equalBytes(key, relayKey)) {",
+    to: "    if (key === undefined) {",
+    proof: { tests: ["client/connection"] },
+  },
+  {
+    name: "trust: pairing: the nonce need not be the one committed to",
+    file: "client/seal/pairing.ts",
+    from: "    if (nonce.byteLength !== nonceBytes || !equalBytes(blake2b256(nonce), state.commitment)) {",
+    to: "    if (nonce.byteLength !== nonceBytes) {",
+    proof: { tests: ["seal/pairing"] },
+  },
+  {
+    name: "trust: pairing: the inviter's keys need not be those of the channel",
+    file: "client/seal/pairing.ts",
+    from: "      !equalBytes(inviter.deviceId, transport.remoteKey) ||\n",
+    to: "",
+    proof: { tests: ["seal/pairing"] },
+  },
+  {
+    name: "trust: recovery: another founding than the record's",
+    file: "client/seal/recovery.ts",
+    from: "      equalBytes(record.foundingHash, chain.foundingHash) &&\n",
+    to: "",
+    proof: { tests: ["seal/recovery"] },
+  },
+  {
+    name: "trust: recovery: another group than the record's",
+    file: "client/seal/recovery.ts",
+    from: "      equalBytes(record.groupId, chain.groupId) &&\n",
+    to: "",
+    proof: { tests: ["seal/recovery"] },
+  },
+  {
+    name: "trust: a snapshot confirmed by its own author",
+    file: "client/seal/snapshot.ts",
+    from: "  if (confirmation === undefined || equalBytes(confirmation.by, author)) return false;",
+    to: "  if (confirmation === undefined) return false;",
+    proof: { tests: ["seal/snapshot"] },
+  },
+  {
+    name: "trust: a snapshot behind another membership",
+    file: "client/seal/snapshot.ts",
+    from: "  if (known === undefined || !equalBytes(known, head)) throw altered();",
+    to: "",
+    proof: { tests: ["seal/snapshot"] },
+  },
+  {
+    name: "trust: a log with the same blob at the read cursor may have changed",
+    file: "client/log-meeting.ts",
+    from: "  return blob !== undefined && equalBytes(linkOf(blob, core.groupId), link);",
+    to: "  return blob !== undefined && link.byteLength === 0 && linkOf(blob, core.groupId).byteLength > 0;",
+    proof: { tests: ["malicious-relay"] },
+  },
+];
