@@ -33,6 +33,8 @@ export class IdleDevice {
       let transport: Transport | undefined;
       let welcomed = false;
       socket.onClose = (reason) => {
+        // Told for the close frame and for the end of the stream.
+        if (this.#socket !== socket) return;
         this.#socket = undefined;
         if (welcomed) this.onGone(this.#retryAfterMs);
         else reject(new Error(`the relay closed the connection: ${reason}`));
