@@ -654,7 +654,7 @@ export class FakeSession implements ServerHandlers {
         if (page.length > 0 && (bytes > 64 * 1024 || page.length === 100)) break;
         page.push(blob);
       }
-      const through = Math.max(pull.after, Number(page.at(-1)?.cursor ?? last));
+      const through = Math.max(pull.after, page.at(-1)?.cursor ?? last);
       const done = through >= last;
       const fields = this.#meddled(page).map(encodeStoredBlobField);
       this.sendRaw(encodeBlobs(pull.id, { after: pull.after, through, done, head }, fields));
