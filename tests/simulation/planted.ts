@@ -125,13 +125,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     proof: { seeds: 100 },
   },
   {
-    name: "keys are wiped while something is still being queued",
-    file: "client/sync-client.ts",
-    from: "      this.#core.events.clear();\n      try {",
-    to: "      this.#core.events.clear();\n      this.#core.keys.wipe();\n      try {",
-    proof: { seeds: 150 },
-  },
-  {
     name: "the cursor of an old log is used in the new one",
     file: "client/log-meeting.ts",
     from: "{ ...before, logId: welcome.logId, read: 0, link: zeroLink }",
@@ -172,13 +165,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     proof: { tests: ["seal/history"] },
   },
   {
-    name: "a removed device is told of what comes after",
-    file: "server/relay.ts",
-    from: '        if (session.device?.row.state !== "active") {',
-    to: '        if (session.device?.row.state === "refused") {',
-    proof: { seeds: 100 },
-  },
-  {
     name: "a change that was asked for dies with the process",
     file: "client/membership-changes.ts",
     from: '        else tx.put("device", "changes", encode(next));',
@@ -210,12 +196,5 @@ export const plantedBugs: readonly PlantedBug[] = [
       return;
     }`,
     proof: { seeds: 100 },
-  },
-  {
-    name: "a restored relay is not given the membership changes it lacks",
-    file: "client/group.ts",
-    from: "      else await this.#resubmit(session, count, head);",
-    to: "      else void this.#resubmit;",
-    proof: { tests: ["client/group", "client/restore", "integration/returning"] },
   },
 ];
