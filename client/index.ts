@@ -59,4 +59,5 @@ export type {
   VerificationProgress,
   VerificationReport,
   VerifiedSender,
+  VerifiedSnapshot,
 } from "./verification.ts";

@@ -322,9 +322,8 @@ function objectRange(
     let have = 0;
     const take = (piece: ObjectData): boolean => {
       if (toNumber(piece.sizeBytes) === 0) {
-        reject(
-          new SyncError(ErrorCode.OPEN_FAILED, { hint: "the relay does not have this object" }),
-        );
+        const hint = "the relay does not have this object";
+        reject(new SyncError(ErrorCode.OPEN_FAILED, { hint, cause: new ObjectMissing(hint) }));
         return false;
       }
       if (
@@ -362,6 +361,13 @@ function objectRange(
       },
     );
   });
+}
+
+class ObjectMissing extends Error {}
+
+/** Whether all that is wrong with an object is that the relay does not have it, or no longer. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof SyncError && error.cause instanceof ObjectMissing;
 }
 
 /** Lets an object go, or this device's reference to it. */

@@ -1,5 +1,6 @@
 /** What device and relay say to each other about snapshots, and what a device makes of it. */
 import { type Snapshot, SnapshotManifestSchema } from "../gen/syncrelay/sync/v1/snapshot_pb.ts";
+import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
@@ -21,11 +22,16 @@ export function replacedBy(shown: Snapshot): number {
   return toNumber(manifest.replacesThrough);
 }
 
-/** The relay's effective snapshot, or one of another device that waits for a confirmation. */
-export async function askSnapshot(
-  session: Connection,
-  of: { readonly unconfirmed: boolean; readonly before?: Uint8Array },
-): Promise<Snapshot> {
+/** Which snapshot is asked for. */
+export interface SnapshotWanted {
+  /** One of another device that waits for a confirmation, rather than the effective one. */
+  readonly unconfirmed: boolean;
+  /** Stored before this one. */
+  readonly before?: Uint8Array;
+}
+
+/** Asks the relay for a snapshot. */
+export async function askSnapshot(session: Connection, of: SnapshotWanted): Promise<Snapshot> {
   const { unconfirmed, before } = of;
   const answer = await session.request({
     case: "getSnapshot",
@@ -33,6 +39,16 @@ export async function askSnapshot(
   });
   if (answer.case !== "snapshot") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
   return answer.value;
+}
+
+/** Whether the relay still answers a question with a snapshot that it answered it with before. */
+export async function isStillShown(
+  session: Connection,
+  { id }: { readonly id: Uint8Array },
+  of: SnapshotWanted,
+): Promise<boolean> {
+  const { manifest } = await askSnapshot(session, of);
+  return manifest.byteLength > 0 && equalBytes(blake2b256(manifest), id);
 }
 
 /** Stores a snapshot whose parts are stored. */

@@ -12,10 +12,10 @@ import { equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import type { Core } from "./core.ts";
-import { receiveObject } from "./object-transfer.ts";
+import { isMissing, receiveObject } from "./object-transfer.ts";
 import type { OpenedSnapshot } from "./seal/snapshot.ts";
 import { SessionWait } from "./session-wait.ts";
-import { openShown } from "./snapshot-exchange.ts";
+import { askSnapshot, openShown } from "./snapshot-exchange.ts";
 import { contains } from "./snapshot-frontier.ts";
 import { healedBy } from "./snapshot-healing.ts";
 import type { SnapshotParts } from "./snapshot-parts.ts";
@@ -133,9 +133,13 @@ export class SnapshotLoader {
       return true;
     }
     const release = this.#parts.inbox.hold();
+    let missing = false;
     try {
       const position = log.position + 1;
-      await this.#restore(this.content(opened), {
+      const content = this.content(opened, undefined, () => {
+        missing = true;
+      });
+      await this.#restore(content, {
         position,
         author: idText(opened.author),
         replacesThrough: cursor,
@@ -143,23 +147,56 @@ export class SnapshotLoader {
       await this.#parts.reader.replaced({ logId, cursor, link, senders: frontier, position });
       return true;
     } catch (error) {
-      this.refused(error, log.read, opened);
-      return false;
+      const newer = missing ? await this.#newer(opened) : undefined;
+      if (newer === undefined) {
+        this.refused(error, log.read, opened);
+        return false;
+      }
+      opened = newer;
     } finally {
       release();
     }
+    return await this.#load(opened);
   }
 
-  /** The parts, one after another; each verified chunk by chunk and as a whole. */
-  async *content(opened: OpenedSnapshot, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  /** What took a snapshot's place while it was taken over, and its parts went with it. */
+  async #newer(opened: OpenedSnapshot): Promise<OpenedSnapshot | undefined> {
+    const core = this.#core;
+    try {
+      const wait = new SessionWait(core, this.#parts.inbox, undefined);
+      const shown = await wait.run((session) => askSnapshot(session, { unconfirmed: false }));
+      const newer = await openShown(core, this.#parts.group, shown);
+      // A relay that goes on so must show ever more.
+      const isNewer = (newer?.replacesThrough ?? 0) > opened.replacesThrough;
+      return isNewer ? newer : undefined;
+    } catch (error) {
+      if (error instanceof SyncError) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * The parts, one after another; each verified chunk by chunk and as a whole. `missing` is told where
+   * the relay does not have one, whatever becomes of the error on its way through the app.
+   */
+  async *content(
+    opened: OpenedSnapshot,
+    signal?: AbortSignal,
+    missing: () => void = () => undefined,
+  ): AsyncGenerator<Uint8Array> {
     const core = this.#core;
     const wait = new SessionWait(core, this.#parts.inbox, signal);
-    for (const { objectId, key, contentBytes } of opened.parts) {
-      yield* receiveObject(
-        { objectId, key, contentBytes, contentType: "" },
-        { from: 0, to: contentBytes },
-        { groupId: core.groupId, wait, progress: () => undefined },
-      );
+    try {
+      for (const { objectId, key, contentBytes } of opened.parts) {
+        yield* receiveObject(
+          { objectId, key, contentBytes, contentType: "" },
+          { from: 0, to: contentBytes },
+          { groupId: core.groupId, wait, progress: () => undefined },
+        );
+      }
+    } catch (error) {
+      if (isMissing(error)) missing();
+      throw error;
     }
   }
 

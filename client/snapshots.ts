@@ -14,9 +14,10 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
+import { isMissing } from "./object-transfer.ts";
 import { type OpenedSnapshot, signConfirmation } from "./seal/snapshot.ts";
 import { SessionWait } from "./session-wait.ts";
-import { askSnapshot, confirmSnapshot, openShown } from "./snapshot-exchange.ts";
+import { askSnapshot, confirmSnapshot, isStillShown, openShown } from "./snapshot-exchange.ts";
 import { agrees, placesAt } from "./snapshot-frontier.ts";
 import { healedBy } from "./snapshot-healing.ts";
 import { type RestoreFunction, SnapshotLoader } from "./snapshot-loader.ts";
@@ -250,10 +251,8 @@ export class Snapshots {
     const core = this.#core;
     let before: Uint8Array | undefined;
     for (let looked = 0; looked < lookedAtMax; looked++) {
-      const shown = await askSnapshot(session, {
-        unconfirmed: true,
-        ...(before === undefined ? {} : { before }),
-      });
+      const of = { unconfirmed: true, ...(before === undefined ? {} : { before }) };
+      const shown = await askSnapshot(session, of);
       let opened: OpenedSnapshot | undefined;
       try {
         opened = await openShown(core, this.#parts.group, shown);
@@ -270,6 +269,11 @@ export class Snapshots {
           // What does not open has no place among the others: nothing behind it is looked for.
           this.#tell(error, undefined);
           break;
+        }
+        // A newer one may have taken its place meanwhile, and its parts went with it.
+        if (isMissing(error) && !(await isStillShown(session, opened, of))) {
+          before = of.before;
+          continue;
         }
         this.#refused.add(idText(opened.id));
         this.#tell(error, opened);

@@ -368,7 +368,7 @@ export class SyncClient {
     } = {},
   ): Promise<VerificationReport> {
     await this.caughtUp(options);
-    return await verifyRetained(this.#core, this.#parts.reader, options);
+    return await verifyRetained(this.#core, this.#parts, options);
   }
 
   // --- objects ----------------------------------------------------------------------------------

@@ -13,10 +13,14 @@ import type { Connection } from "./connection.ts";
 import { ControlRun } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import type { LogPlace } from "./disk.ts";
+import type { Group } from "./group.ts";
+import { covered, explainsItself, mayDelete } from "./missing-bodies.ts";
 import type { Reader } from "./reader.ts";
 import { type ChainPlace, openBody } from "./seal/blob.ts";
-import { type Verdict, verifyWindow } from "./seal/history.ts";
+import { type Positions, type Verdict, verifyWindow } from "./seal/history.ts";
 import { type ControlChain, readChain } from "./seal/membership.ts";
+import type { OpenedSnapshot } from "./seal/snapshot.ts";
+import { askSnapshot, openShown } from "./snapshot-exchange.ts";
 
 /** Something the relay holds is not what it should be. */
 export interface VerificationProblem {
@@ -50,9 +54,18 @@ export interface MissingBodies {
   readonly trimmed: number;
 }
 
+/** A snapshot that a member signed, and whose claims open. Its parts are not read. */
+export interface VerifiedSnapshot {
+  readonly author: string;
+  /** It holds everything up to this cursor. */
+  readonly replacesThrough: number;
+  /** Another member signed that its claims are right. */
+  readonly confirmed: boolean;
+}
+
 /** What `verify` found. */
 export interface VerificationReport {
-  /** The cursors that were walked; `after` is where the log begins now. */
+  /** The cursors that were walked. */
   readonly after: number;
   readonly through: number;
   /** Membership changes, from the founding on. */
@@ -60,6 +73,8 @@ export interface VerificationReport {
   readonly headers: number;
   readonly bodies: number;
   readonly missing: MissingBodies;
+  /** What stands in the place of the log's beginning, where something does. */
+  readonly snapshot?: VerifiedSnapshot;
   readonly senders: readonly VerifiedSender[];
   /** At most 1,000; `problemCount` is how many there were. */
   readonly problems: readonly VerificationProblem[];
@@ -80,7 +95,7 @@ const problemsMax = 1_000;
 /** Verifies everything the relay holds up to now. Needs a log that was read up to its head. */
 export async function verifyRetained(
   core: Core,
-  reader: Reader,
+  parts: { readonly group: Group; readonly reader: Reader },
   options: {
     readonly onProgress?: (progress: VerificationProgress) => void;
     readonly signal?: AbortSignal;
@@ -89,9 +104,11 @@ export async function verifyRetained(
   const { onProgress, signal } = options;
   const { session } = core;
   if (session === undefined) throw new SyncError(ErrorCode.CONNECTION_LOST);
+  const { group, reader } = parts;
   const after = 0;
   const walk = new Walk(core, after);
   const controlBlobs = await walk.readControl(session);
+  await walk.readSnapshot(session, group);
   let through = after;
   // What deletes an entry may have been written behind the head that was the newest at first.
   do {
@@ -130,6 +147,8 @@ class Walk {
   readonly #problems: VerificationProblem[] = [];
   readonly #missing = { expired: 0, deleted: 0, trimmed: 0 };
   #problemCount = 0;
+  #frontier: Positions = new Map();
+  #snapshot: VerifiedSnapshot | undefined;
   cursor: number;
 
   constructor(core: Core, after: number) {
@@ -157,7 +176,7 @@ class Walk {
         run.add(controlBlobs);
       } catch (error) {
         if (!(error instanceof SyncError)) throw error;
-        this.#problem({ finding: nameOf(FindingKind.ALTERED) });
+        this.#problem({ finding: nameOf(FindingKind.MEMBERSHIP_ALTERED) });
         return run.blobs.length;
       }
       if (done) break;
@@ -167,7 +186,7 @@ class Walk {
       chain = readChain(run.blobs, { groupId: core.groupId, keys: core.keys });
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
-      this.#problem({ finding: nameOf(FindingKind.ALTERED) });
+      this.#problem({ finding: nameOf(FindingKind.MEMBERSHIP_ALTERED) });
       return run.blobs.length;
     }
     const known = this.#chain.version;
@@ -176,10 +195,35 @@ class Walk {
     if (!same && chain.version.count <= known.count) {
       const rolledBack = chain.version.count < known.count;
       this.#problem({
-        finding: nameOf(rolledBack ? FindingKind.ROLLED_BACK : FindingKind.FORKED),
+        finding: nameOf(
+          rolledBack ? FindingKind.MEMBERSHIP_WITHHELD : FindingKind.MEMBERSHIP_FORKED,
+        ),
       });
     }
     return run.blobs.length;
+  }
+
+  /** The snapshot that stands in the place of the log's beginning: whether a member made it. */
+  async readSnapshot(session: Connection, group: Group): Promise<void> {
+    const shown = await askSnapshot(session, { unconfirmed: false });
+    let opened: OpenedSnapshot | undefined;
+    try {
+      opened = await openShown(this.#core, group, shown);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      this.#problem({ finding: nameOf(FindingKind.SNAPSHOT_FORGED) });
+      return;
+    }
+    if (opened === undefined) return;
+    const { frontier, replacesThrough, author, confirmed } = opened;
+    this.#frontier = frontier;
+    this.#snapshot = { author: idText(author), replacesThrough, confirmed };
+    for (const [sender, place] of frontier) {
+      const known = this.#log.senders.get(sender);
+      if (known?.seq === place.seq && !equalBytes(known.link, place.link)) {
+        this.#problem({ finding: nameOf(FindingKind.FORKED), sender, seq: place.seq });
+      }
+    }
   }
 
   /** One window of the log, in order. */
@@ -210,7 +254,8 @@ class Walk {
       });
     }
     const log = this.#log;
-    if (this.cursor < log.read) this.#problem({ finding: nameOf(FindingKind.ROLLED_BACK) });
+    const shown = Math.max(this.cursor, this.#snapshot?.replacesThrough ?? 0);
+    if (shown < log.read) this.#problem({ finding: nameOf(FindingKind.ROLLED_BACK) });
     for (const [sender, place] of log.senders) {
       const walked = this.#senders.get(sender);
       // Where a sender's blobs were all trimmed, there is nothing left to hold against it.
@@ -240,6 +285,7 @@ class Walk {
       headers: sum(senders.map(({ headers }) => headers)),
       bodies: sum(senders.map(({ bodies }) => bodies)),
       missing: { ...this.#missing },
+      ...(this.#snapshot === undefined ? {} : { snapshot: this.#snapshot }),
       senders,
       problems: this.#problems,
       problemCount: this.#problemCount,
@@ -273,7 +319,9 @@ class Walk {
             cursor,
           });
         }
-        for (const blobId of verdict.header.deletes) this.#deleted(idText(blobId));
+        for (const blobId of verdict.header.deletes) {
+          this.#deleted(idText(blobId), verdict.header, stored.sender);
+        }
         return;
       }
       case "known":
@@ -309,6 +357,16 @@ class Walk {
         met: false,
       };
       this.#senders.set(sender, walked);
+      const start = this.#frontier.get(sender);
+      if (start !== undefined && header.seq > start.seq && !follows(start, header)) {
+        walked.broken = true;
+        this.#problem({
+          finding: nameOf(FindingKind.DROPPED),
+          sender,
+          seq: header.seq,
+          cursor: Number(stored.cursor),
+        });
+      }
     } else if (!walked.broken && !follows(walked.place, header)) {
       walked.broken = true;
       const missing = header.seq > walked.place.seq + 1;
@@ -341,15 +399,19 @@ class Walk {
   }
 
   #dropped(verdict: Dropped, sender: string): void {
-    const { stored, claim } = verdict;
-    if (claim === "expired") this.#missing.expired += 1;
+    const { stored, header } = verdict;
+    if (covered(this.#frontier, sender, header.seq)) this.#missing.trimmed += 1;
+    else if (explainsItself(header)) this.#missing.expired += 1;
     else if (stored.blob !== undefined) {
       this.#unexplained.set(idText(stored.blob.blobId), { verdict, sender });
     }
   }
 
-  #deleted(blobId: string): void {
-    if (this.#unexplained.delete(blobId)) this.#missing.deleted += 1;
+  #deleted(blobId: string, header: Entry["header"], by: Uint8Array): void {
+    const missing = this.#unexplained.get(blobId)?.verdict.stored;
+    if (missing === undefined || !mayDelete(header, by, missing.sender)) return;
+    this.#unexplained.delete(blobId);
+    this.#missing.deleted += 1;
   }
 
   #break(sender: string): void {

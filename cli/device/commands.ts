@@ -6,7 +6,7 @@ import type { Context } from "../program.ts";
 import { defaultStateFolder } from "./device.ts";
 import { acceptFindings, exportEvidence, listFindings } from "./findings.ts";
 import { removeDevices, renameDevice, rotateSecret, showFingerprint } from "./membership.ts";
-import { createPairing, init, joinPairing } from "./pair.ts";
+import { createPairing, init, joinPairing, reconnect } from "./pair.ts";
 import { type PullCommandOptions, pull, type WatchCommandOptions, watch } from "./pull.ts";
 import { type PushCommandOptions, push, remove } from "./push.ts";
 import { createRecovery, revokeRecovery, useRecovery, verifyRecovery } from "./recovery.ts";
@@ -90,6 +90,10 @@ export function deviceProgram(context: Context): Command {
         return createPairing(context, withState({ ...options, yes: options.yes === true }));
       },
     );
+
+  command("reconnect", "let a restored relay know this device again", reconnectHelp)
+    .requiredOption("--invite <code>", "a group invite, from whoever runs the relay")
+    .action((options: Common & { invite: string }) => reconnect(context, withState(options)));
 
   command("push", "send files, or bytes from standard input", pushHelp)
     .argument("<file...>", "files, folders with -r, or - for standard input")
@@ -264,6 +268,14 @@ Examples:
 
 A code works once and for ten minutes; it may be typed in any case, with or without dashes, and o
 and 0, or l, i and 1, are the same. Compare the words on both screens before saying yes.`;
+
+const reconnectHelp = `
+Example:
+  sync-cli reconnect --invite CODE
+
+For a device whose relay says that it knows no such member: it was restored from a backup of before
+this device joined, or its store is gone. This device brings the group's membership back, and then
+what it holds of the log. Nothing that is queued is lost meanwhile.`;
 
 const pushHelp = `
 Examples:

@@ -10,7 +10,7 @@ import { formatDuration, printable } from "../output.ts";
 import type { Context } from "../program.ts";
 import { ask, canAsk } from "./ask.ts";
 import { deviceName, relayAddressOf, withMember, withNewDevice } from "./device.ts";
-import { reached, whileReachable } from "./waiting.ts";
+import { connectionSettled, reached, whileReachable } from "./waiting.ts";
 
 /** `init`: makes the device and founds a group with it. */
 export async function init(
@@ -21,12 +21,7 @@ export async function init(
   const relay = relayAddressOf(options.relay);
   const name = deviceName(options.name);
   const { invite } = options;
-  if (invite !== undefined && parseId(invite, groupInviteBytes) === undefined) {
-    throw usageError(
-      "that is no invite: one has 22 letters, digits, - and _",
-      "whoever runs the relay sees one where it starts, or finds it in the file named there",
-    );
-  }
+  if (invite !== undefined) checkInvite(invite);
   await withNewDevice({ state: options.state, relay, name }, async (client) => {
     // One that was interrupted goes on by itself, with the invite it began with.
     const founding =
@@ -41,6 +36,34 @@ export async function init(
     );
     output.note("next: invite another device with: sync-cli pair --create");
   });
+}
+
+/** `reconnect`: makes a relay that was restored, or set up anew, know this device's group again. */
+export async function reconnect(
+  context: Context,
+  options: { state: string; invite: string },
+): Promise<void> {
+  const { output, signal } = context;
+  checkInvite(options.invite);
+  await withMember(options.state, async (client) => {
+    await connectionSettled(client, signal);
+    await client.reconnectWithInvite(options.invite);
+    await reached(client, signal);
+    output.event(
+      "reconnected",
+      selfOf(client),
+      `the relay knows ${printable(client.status().name)} and its group again`,
+    );
+    output.note("what else the relay lacks follows by itself, from each device that holds it");
+  });
+}
+
+function checkInvite(invite: string): void {
+  if (parseId(invite, groupInviteBytes) !== undefined) return;
+  throw usageError(
+    "that is no invite: one has 22 letters, digits, - and _",
+    "whoever runs the relay sees one where it starts, or finds it in the file named there",
+  );
 }
 
 /** `pair --create`: opens an invite, and admits the device that a person says yes to. */

@@ -1,5 +1,5 @@
 /** `verify`: everything the relay still holds, checked anew. */
-import type { SyncClient, VerificationReport } from "../../client/index.ts";
+import type { SyncClient, VerificationReport, VerifiedSnapshot } from "../../client/index.ts";
 import { CommandError, ExitCode } from "../exit-codes.ts";
 import { count, formatTable, printable } from "../output.ts";
 import type { Context } from "../program.ts";
@@ -50,6 +50,7 @@ function reportText(client: SyncClient, report: VerificationReport): string {
       "gone",
       `${missing.deleted} deleted, ${missing.expired} expired, ${missing.trimmed} in a snapshot`,
     ],
+    ...(report.snapshot === undefined ? [] : [["snapshot", snapshotText(report.snapshot, names)]]),
     ...report.senders.map(({ deviceId, firstSeq, lastSeq, headers }) => [
       "device",
       `${printable(names.get(deviceId) ?? "a former device")}: ${count(headers, "entry", "entries")}, numbers ${firstSeq} to ${lastSeq}`,
@@ -69,4 +70,13 @@ function reportText(client: SyncClient, report: VerificationReport): string {
     ],
   ];
   return formatTable(rows);
+}
+
+function snapshotText(
+  { author, replacesThrough, confirmed }: VerifiedSnapshot,
+  names: ReadonlyMap<string, string>,
+): string {
+  const by = printable(names.get(author) ?? "a former device");
+  const word = confirmed ? "confirmed by another" : "confirmed by nobody";
+  return `of ${by}, for everything up to cursor ${replacesThrough}, ${word}`;
 }

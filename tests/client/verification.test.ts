@@ -153,7 +153,7 @@ describe("verify", () => {
     assert.deepEqual(
       report.problems.map(({ finding, sender }) => [finding, sender]),
       // Without its addition the second device is no member of what is shown.
-      [["ALTERED", undefined]],
+      [["MEMBERSHIP_ALTERED", undefined]],
     );
   });
 });

@@ -128,6 +128,13 @@ test("11.16 to 11.28 made, confirmed, trimmed: a late joiner has the state with 
   assert.deepEqual(c.list, a.list);
   assert.equal(c.restored, 1);
   assert.ok(spent < history / 100, `${spent} of ${history} bytes`);
+  for (const { client } of [a, c]) {
+    const { ok, problems, snapshot } = await client.verify();
+    assert.deepEqual(
+      { ok, problems, author: snapshot?.author, through: snapshot?.replacesThrough },
+      { ok: true, problems: [], author: a.client.deviceId, through: count },
+    );
+  }
   for (const app of [a, b, c]) assert.deepEqual(app.findings, []);
 });
 
@@ -152,6 +159,10 @@ test("a device away for the whole time comes back through the snapshot, its unse
   await allHave([a, b, c], 511);
   assert.equal(c.restored, 1);
   for (const app of [a, b, c]) assert.deepEqual(app.findings, []);
+  const report = await a.client.verify();
+  assert.deepEqual(report.problems, []);
+  // What is above the snapshot is there whole; headers below it stay while somebody has not read them.
+  assert.equal(report.bodies, 511 - (report.snapshot?.replacesThrough ?? 0));
 });
 
 /** A content of so many bytes that takes no memory. */
