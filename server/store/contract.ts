@@ -11,8 +11,8 @@
  * Failures to read or write are `SyncError` STORE_UNAVAILABLE with the cause
  * kept inside; a store goes on afterwards where the fault allows it.
  */
-import type { LifeReads, LifeWrites, SnapshotRow } from "./life.ts";
 import type { SyncError } from "../../wire/errors.ts";
+import type { LifeReads, LifeWrites, SnapshotRow } from "./life.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 
 /** A group, its members and its counters: what a group's first session loads. */

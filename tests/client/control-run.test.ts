@@ -62,7 +62,7 @@ describe("control blobs that are pulled", () => {
     const invite = await world.result(a.client.invite({ confirm: () => true }));
     joiner.client.join(invite.link).catch(() => undefined);
     await world.until(() => joiner.integrity.length > 0);
-    assert.equal(joiner.integrity[0]?.finding, "ALTERED");
+    assert.equal(joiner.integrity[0]?.finding, "MEMBERSHIP_ALTERED");
     assert.equal(asked, 2);
   });
 });

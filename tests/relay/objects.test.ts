@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ErrorCode } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
+import { objectBytesDefault } from "../../wire/limits.ts";
 import { bytes } from "../support/devices.ts";
 import { settled, type ValueOf } from "../support/relay-world.ts";
 import { asked, day, group, loaded, pass, putObject, rangeBytes, rest } from "./life-support.ts";
@@ -111,7 +112,7 @@ test("11.6 an object above the limit is refused alone", async () => {
   const { peers } = await group(1);
   const [peer] = peers;
   assert(peer);
-  const value = { ...rangeAt(0).value, sizeBytes: 1_073_741_825n };
+  const value = { ...rangeAt(0).value, sizeBytes: BigInt(objectBytesDefault) + 1n };
   assert.match(await asked(peer, { case: "putObject", value }), /error 304$/);
   assert.equal(peer.endedWith, undefined);
 });

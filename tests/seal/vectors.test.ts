@@ -44,6 +44,7 @@ import { padmeBytes } from "../../client/seal/padding.ts";
 import { pskOfLink } from "../../client/seal/pairing-frames.ts";
 import { SenderLinkSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import { PairingAdmissionSchema } from "../../gen/syncrelay/sealed/v1/pairing_pb.ts";
+import { WitnessSchema } from "../../gen/syncrelay/sealed/v1/witness_pb.ts";
 import {
   BlobSchema,
   SealedWitnessSchema,
@@ -431,7 +432,14 @@ test("vectors: a witness is made of these bytes and opens", () => {
     signature: fromHex(witness.signature),
   });
   const { deviceId, signingKey } = keys;
-  assert.deepEqual(openWitness(received, { groupId, deviceId, signingKey, witnessKey }), claims);
+  const { bytes, ...opened } = openWitness(received, {
+    groupId,
+    deviceId,
+    signingKey,
+    witnessKey,
+  });
+  assert.deepEqual(opened, claims);
+  assert.equal(Number(fromBinary(WitnessSchema, bytes).counter), witness.counter);
 });
 
 describe("vectors: pairing", () => {

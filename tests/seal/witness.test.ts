@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { openWitness, sealWitness, type WitnessClaims } from "../../client/seal/index.ts";
 import { witnessSignatureLabel } from "../../client/seal/labels.ts";
 import { pad } from "../../client/seal/padding.ts";
@@ -32,7 +32,10 @@ const opening = { groupId, deviceId, signingKey, witnessKey };
 
 describe("SECURITY Verified history: sealed witnesses", () => {
   test("open to what was claimed", () => {
-    assert.deepEqual(openWitness(sealWitness(claims, sealing), opening), claims);
+    const { bytes, ...opened } = openWitness(sealWitness(claims, sealing), opening);
+    assert.deepEqual(opened, claims);
+    // What was signed, as it was: evidence for others.
+    assert.equal(Number(fromBinary(WitnessSchema, bytes).counter), claims.counter);
   });
 
   test("do not open for another group, device, key, counter or epoch, or altered", () => {
