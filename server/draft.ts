@@ -59,6 +59,11 @@ export class Draft {
     return this.#life;
   }
 
+  /** Bytes that objects hold on disk which it drops: they are given back later. */
+  get droppedBytes(): number {
+    return this.#life?.droppedBytes ?? 0;
+  }
+
   /** Writes the age down, whatever else there is to write. */
   keepAge(): void {
     this.#keepsAge = true;

@@ -270,12 +270,14 @@ export class Keeper {
   async #expire(sum: Trimmed): Promise<void> {
     const { store, counters } = this.#host;
     while (!this.#stopped) {
-      const rows = await store.expired(this.#host.ageS(), sliceBounds.rowsMax);
-      if (rows.length === 0) return;
+      const all = await store.expired(this.#host.ageS(), sliceBounds.rowsMax);
+      if (all.length === 0) return;
+      const rows = slicesOf(all)[0] ?? all;
       const groups = new Map<string, KeptGroup>();
       for (const { groupId } of rows) {
         if (groupId === undefined || groups.has(toHex(groupId))) continue;
-        const group = await this.#host.load(groupId);
+        // Of a group whose part of the store is damaged only the note goes, and not the body.
+        const group = await this.#load(groupId);
         if (group !== undefined) groups.set(toHex(groupId), group);
       }
       await this.#host.run({
@@ -303,21 +305,25 @@ export class Keeper {
     if (went.length > 0) this.#host.freed();
   }
 
-  /** Carries out what blobs name under `deletes`, as far as it may be. */
+  /**
+   * Carries out what blobs name under `deletes`, as far as it may be, some of it a round: each look
+   * through a log takes time, and who goes on deleting must not keep the others from their turn.
+   */
   async #delete(group: KeptGroup, sum: Trimmed): Promise<void> {
     const { store } = this.#host;
     const { entry } = group;
-    while (!this.#stopped && !entry.gone) {
-      const acknowledged = this.#acknowledged(group);
-      const taken = entry.deletesTaken;
-      const waiting = await store.pendingDeletes(entry.row.groupKey, deletesMax);
+    if (this.#stopped || entry.gone) return;
+    const acknowledged = this.#acknowledged(group);
+    const taken = entry.deletesTaken;
+    const waiting = await store.pendingDeletes(entry.row.groupKey, deletesMax);
+    const ready = waiting.map(readDelete).filter((one) => one.force || one.cursor <= acknowledged);
+    if (ready.length === 0) {
       this.#looked.set(entry, { taken, acknowledged, waiting: waiting.length > 0 });
-      const ready = waiting
-        .map(readDelete)
-        .filter((one) => one.force || one.cursor <= acknowledged);
-      if (ready.length === 0) return;
-      await this.#carryOut(entry, ready, sum);
+      return;
     }
+    // There may be more: it is looked at again in the next round.
+    this.#looked.delete(entry);
+    await this.#carryOut(entry, ready, sum);
   }
 
   async #carryOut(entry: GroupEntry, ready: readonly Delete[], sum: Trimmed): Promise<void> {
@@ -340,18 +346,18 @@ export class Keeper {
           )
         );
       });
-      if (hits.length > 0) {
+      for (const slice of slicesOf(hits)) {
         await this.#host.run({
           plan: (draft) => {
             if (draft.gone(entry)) return;
-            for (const { cursor, bodyBytes } of hits) {
+            for (const { cursor, bodyBytes } of slice) {
               draft.addBytes(draft.writableGroup(entry), -bodyBytes);
               draft.life.lists.drops.push({ groupKey, cursor, bodyState: BodyState.DELETED });
             }
           },
         });
-        counters.bodiesDeleted += hits.length;
-        this.#sum(sum, hits);
+        counters.bodiesDeleted += slice.length;
+        this.#sum(sum, slice);
       }
       const last = rows.at(-1);
       if (last === undefined) break;
@@ -373,20 +379,22 @@ export class Keeper {
       if (rows.length === 0) return;
       let went = 0;
       for (const row of rows) {
-        const group = await this.#host.load(row.groupId);
+        const group = await this.#load(row.groupId);
         if (group === undefined) continue;
         const { entry } = group;
-        await this.#host.run({
-          lookUp: () => store.findObjects(entry.row.groupKey, [row.object.objectId]),
-          plan: (draft, [found]: readonly FoundObject[]) => {
-            if (draft.gone(entry)) return;
-            const object = draft.life.object(entry.row.groupKey, row.object.objectId, found);
-            // A range may have come meanwhile, or a snapshot that names it.
-            if (object?.row.passing !== true || object.row.storedAgeS > ageS) return;
-            dropObject(draft, entry, object);
-            went += 1;
-          },
-        });
+        await this.#keepApart(() =>
+          this.#host.run({
+            lookUp: () => store.findObjects(entry.row.groupKey, [row.object.objectId]),
+            plan: (draft, [found]: readonly FoundObject[]) => {
+              if (draft.gone(entry)) return;
+              const object = draft.life.object(entry.row.groupKey, row.object.objectId, found);
+              // A range may have come meanwhile, or a snapshot that names it.
+              if (object?.row.passing !== true || object.row.storedAgeS > ageS) return;
+              dropObject(draft, entry, object);
+              went += 1;
+            },
+          }),
+        );
       }
       counters.objectsCollected += went;
       if (went > 0) this.#host.freed();
@@ -410,6 +418,27 @@ interface Delete {
   readonly force: boolean;
   /** As hexadecimal. */
   readonly ids: readonly string[];
+}
+
+/** Rows in their order, each list no more than a slice; one row at least. */
+function slicesOf<Row extends { readonly bodyBytes: number }>(rows: readonly Row[]): Row[][] {
+  const slices: Row[][] = [];
+  let bytes = 0;
+  for (const row of rows) {
+    const slice = slices.at(-1);
+    bytes += row.bodyBytes;
+    if (
+      slice !== undefined &&
+      bytes <= sliceBounds.bytesMax &&
+      slice.length < sliceBounds.rowsMax
+    ) {
+      slice.push(row);
+    } else {
+      slices.push([row]);
+      bytes = row.bodyBytes;
+    }
+  }
+  return slices;
 }
 
 function readDelete({ groupKey, cursor, blob }: PendingDelete): Delete {

@@ -18,7 +18,13 @@ import { absent, planComplete, planDrop, planRange, type RangeRequest } from "./
 import { urgencyOf } from "./retention.ts";
 import { planConfirmation, planSnapshot, type SnapshotRequest, supersededBy } from "./snapshots.ts";
 import type { Store } from "./store/contract.ts";
-import { chunkBytes, type FoundObject, type ObjectRow, type SnapshotRow } from "./store/life.ts";
+import {
+  chunkBytes,
+  type FoundObject,
+  type ObjectRow,
+  type SnapshotContent,
+  type SnapshotRow,
+} from "./store/life.ts";
 
 /** Something to be written in the next commit. */
 export interface Task<Found, Result> {
@@ -38,6 +44,8 @@ export interface DeskHost {
   readonly groupBytesMax: number;
   readonly run: RunTask;
   ageS(): number;
+  /** Resolves when what dropped objects still hold on disk is little. */
+  swept(): Promise<void>;
 }
 
 export class LifeDesk {
@@ -101,14 +109,34 @@ export class LifeDesk {
         await this.#confirm(group, device, request.snapshotId, request.signature);
         return { case: "done", value: {} };
       case "newest":
-        return await this.newest(group, pick(group, device, request));
+        return (await this.newest(group, () => pick(group, device, request))).body;
     }
   }
 
-  /** A snapshot as it is told; an empty one where there is none. */
-  async newest(group: GroupEntry, row: SnapshotRow | undefined): Promise<EnvelopeBody> {
-    const { store, groupBytesMax } = this.#host;
-    const content = row === undefined ? undefined : await store.snapshotContent(row.snapshotKey);
+  /** A snapshot as it is told, and its row; an empty one where there is none. */
+  async newest(
+    group: GroupEntry,
+    choose: () => SnapshotRow | undefined,
+  ): Promise<{ readonly body: EnvelopeBody; readonly row: SnapshotRow | undefined }> {
+    const { store } = this.#host;
+    for (;;) {
+      const row = choose();
+      const content = row === undefined ? undefined : await store.snapshotContent(row.snapshotKey);
+      if (row === undefined || content !== undefined || group.gone) {
+        return { body: this.#told(group, row, content), row };
+      }
+      // It went while it was read. What took its place is known once that commit has settled.
+      await this.#host.run({ plan: () => undefined });
+      if (choose() === row) return { body: this.#told(group, undefined, undefined), row };
+    }
+  }
+
+  #told(
+    group: GroupEntry,
+    row: SnapshotRow | undefined,
+    content: SnapshotContent | undefined,
+  ): EnvelopeBody {
+    const { groupBytesMax } = this.#host;
     const urgency = urgencyOf(group.row, groupBytesMax, this.#host.ageS());
     if (row === undefined || content === undefined) {
       return { case: "snapshot", value: create(SnapshotSchema, { urgency }) };
@@ -136,6 +164,7 @@ export class LifeDesk {
     range: RangeRequest,
     bytes: number,
   ): Promise<ObjectRow> {
+    await this.#host.swept();
     const before = { durableBytes: 0 };
     const row = await this.#host.run({
       lookUp: () => this.#find(group, range.objectId),
@@ -240,16 +269,23 @@ export class LifeDesk {
     snapshotId: Uint8Array,
     signature: Uint8Array,
   ): Promise<void> {
-    await this.#host.run({
-      lookUp: () => {
-        const row = group.snapshots.find((one) => equalBytes(one.snapshotId, snapshotId));
-        return this.#partsOf(row === undefined ? [] : supersededBy(group.snapshots, row));
-      },
-      plan: (draft, found: readonly FoundObject[], bounds) =>
-        draft.gone(group)
-          ? notThere()
-          : planConfirmation(draft, group, device, snapshotId, signature, found, bounds),
-    });
+    const isIt = (one: SnapshotRow): boolean => equalBytes(one.snapshotId, snapshotId);
+    let early = true;
+    while (early) {
+      await this.#host.run({
+        lookUp: () => {
+          const row = group.snapshots.find(isIt);
+          return this.#partsOf(row === undefined ? [] : supersededBy(group.snapshots, row));
+        },
+        plan: (draft, found: readonly FoundObject[], bounds) => {
+          if (draft.gone(group)) return notThere();
+          // One that this same commit stores: what goes for it was not looked up, so it waits for the next.
+          early = draft.life.snapshots(group).some(isIt) && !group.snapshots.some(isIt);
+          if (early) return undefined;
+          return planConfirmation(draft, group, device, snapshotId, signature, found, bounds);
+        },
+      });
+    }
   }
 
   async #partsOf(rows: readonly SnapshotRow[]): Promise<readonly FoundObject[]> {

@@ -118,6 +118,10 @@ export class LifeDraft {
     this.#droppedObjects.push(row);
   }
 
+  get droppedBytes(): number {
+    return this.#droppedObjects.reduce((sum, { durableBytes }) => sum + durableBytes, 0);
+  }
+
   writes(): LifeWrites {
     const objects = [...this.#objects.values()];
     const references = objects.flatMap(({ row, holders, held }) =>

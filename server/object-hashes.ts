@@ -12,6 +12,7 @@ const hashesMax = 64;
 
 export class ObjectHashes {
   readonly #store: LifeReads;
+  readonly #underWay = new Map<number, Promise<Uint8Array>>();
   readonly #hashes = new Map<number, { readonly hash: StreamingHash; bytes: number }>();
 
   constructor(store: LifeReads) {
@@ -33,8 +34,16 @@ export class ObjectHashes {
     known.bytes += data.byteLength;
   }
 
-  /** The hash of an object that is whole on disk. */
-  async hash(row: ObjectRow): Promise<Uint8Array> {
+  /** The hash of an object that is whole on disk. However many ask, it is made once at a time. */
+  hash(row: ObjectRow): Promise<Uint8Array> {
+    const underWay = this.#underWay.get(row.objectKey);
+    if (underWay !== undefined) return underWay;
+    const hashing = this.#hash(row).finally(() => this.#underWay.delete(row.objectKey));
+    this.#underWay.set(row.objectKey, hashing);
+    return hashing;
+  }
+
+  async #hash(row: ObjectRow): Promise<Uint8Array> {
     const known = this.#hashes.get(row.objectKey);
     this.#hashes.delete(row.objectKey);
     if (known?.bytes === row.sizeBytes) return known.hash.digest();

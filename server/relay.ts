@@ -46,6 +46,8 @@ const queuedBytesMax = 64 * 1024 * 1024;
 const lobbyMsMax = 900_000;
 /** Rows of deleted groups that are taken away each second: commits wait for them only briefly. */
 const sweepRows = 2_000;
+/** Bytes that dropped objects may still hold on disk before who stores more of them waits. */
+const droppedBytesMax = 16 * 1024 * 1024;
 /** How often the age is written down where nothing else is written, in milliseconds. */
 const ageWriteMs = 900_000;
 /** The most that one start adds to the age, in seconds. */
@@ -80,6 +82,8 @@ export class Relay implements SessionHost {
   #sweeping: Promise<void> | undefined;
   /** What deleted groups held may still lie on disk: also from before this start. */
   #sweepNeeded = true;
+  /** Bytes of objects that were dropped since everything was given back. */
+  #droppedBytes = 0;
 
   constructor(options: RelayOptions, store: Store, world: RelayWorld) {
     this.#options = options;
@@ -129,6 +133,9 @@ export class Relay implements SessionHost {
     };
     this.desk = new LifeDesk({
       ...shared,
+      swept: async () => {
+        if (this.#droppedBytes > droppedBytesMax) await (this.#sweeping ??= this.#sweep());
+      },
       get groupBytesMax() {
         return current().limits.groupBytesMax;
       },
@@ -386,6 +393,11 @@ export class Relay implements SessionHost {
     this.figures.commitJobs.observe(commit.jobs);
     this.figures.commitMs.observe(commit.durationMs);
     this.#storeFailure = undefined;
+    const dropped = commit.draft.droppedBytes;
+    if (dropped > 0) {
+      this.#droppedBytes += dropped;
+      this.#sweepNeeded = true;
+    }
     commit.settle();
     for (const { group, outcome } of commit.changes) {
       const live = this.#groups.get(group.idText);
@@ -535,12 +547,22 @@ export class Relay implements SessionHost {
     }
   }
 
-  /** Gives back a piece of what deleted groups hold on disk. */
+  /**
+   * Gives back a piece of what deleted groups and dropped objects hold on disk; all of it where that is
+   * much: who stores objects and drops them would else take more of the disk than is given back.
+   */
   async #sweep(): Promise<void> {
     try {
-      this.#sweepNeeded = await this.store.sweep(sweepRows);
+      do {
+        // What is dropped meanwhile is there to be swept, whatever this comes to.
+        const before = this.#droppedBytes;
+        this.#sweepNeeded = false;
+        if (await this.store.sweep(sweepRows)) this.#sweepNeeded = true;
+        else this.#droppedBytes -= before;
+      } while (this.#droppedBytes > droppedBytesMax && !this.#draining);
     } catch (error) {
       // A disk that fails now is asked again; anything else is a defect.
+      this.#sweepNeeded = true;
       if (!(error instanceof SyncError)) throw error;
       this.world.onStoreFailure(error);
     } finally {

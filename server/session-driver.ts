@@ -561,10 +561,10 @@ export class SessionDriver {
     if (state.kind !== "member" || state.pull !== pull) return;
     const { entry } = live;
     if (pull.until === 0 && pull.after < entry.row.replacedThrough) {
-      const through = entry.row.replacedThrough;
-      const snapshot = await this.#relay.desk.newest(entry, effectiveOf(entry));
+      const { body, row } = await this.#relay.desk.newest(entry, () => effectiveOf(entry));
+      const through = row?.replacesThrough ?? entry.row.replacedThrough;
       // The next page is asked for when this is told.
-      this.step({ kind: "replaced", pull, snapshot, through });
+      this.step({ kind: "replaced", pull, snapshot: body, through });
       return;
     }
     const lastNow = (): number =>
@@ -577,8 +577,10 @@ export class SessionDriver {
         Math.max(1, pull.windowBytes),
       ),
     });
-    if (rows.length === 0 && last < lastNow()) {
-      // Committed while the store was read: an empty page that is not the last says nothing.
+    const replaced = pull.until === 0 && pull.after < entry.row.replacedThrough;
+    if (replaced || (rows.length === 0 && last < lastNow())) {
+      // Committed while the store was read: an empty page that is not the last says nothing, and one
+      // whose bodies a snapshot took says nothing of that snapshot.
       await this.#readPage(pull);
       return;
     }
