@@ -393,10 +393,11 @@ export class Inbox {
     if (page !== undefined && acknowledged < log.position) {
       const item = page.items[Math.max(0, acknowledged + 1 - page.first)];
       // An entry of an earlier log has cursor 0, and holds everything back until it is applied.
-      applied = Math.max(0, Number(item?.stored.cursor ?? 0n) - 1);
+      applied = Number(item?.stored.cursor ?? 0n) - 1;
       for (const late of this.#pages) {
         if (late.late) applied = Math.min(applied, Number(late.items[0]?.stored.cursor ?? 1n) - 1);
       }
+      applied = Math.max(0, applied);
     }
     // A page that is being written: nothing of it was applied, whatever the log has read.
     if (page === undefined && acknowledged < log.position) applied = this.#core.app.applied;

@@ -262,3 +262,37 @@ describe("PROTOCOL 13.5: a log that ends before what was read, and is said to be
     assert.deepEqual(await b.take(), ["later"]);
   });
 });
+
+test("an entry that was made good late, and waits for the app while the log changes, is handed out", async () => {
+  const relay = new FakeRelay(new World());
+  const { world } = relay;
+  const a = await founder(relay);
+  const b = await member(a);
+  const s = await member(a);
+  relay.meddler = {
+    blobs: (session, blobs) =>
+      session.device !== b.client.deviceId
+        ? blobs
+        : blobs.map((blob) =>
+            blob.cursor === 1
+              ? { ...blob, body: blob.body.map((byte, i) => (i === 60 ? byte ^ 1 : byte)) }
+              : blob,
+          ),
+  };
+  await a.push("one");
+  await world.result(a.client.flush());
+  await s.push("two");
+  await world.until(() => b.client.status().readCursor === 2 && b.client.status().refused === 1);
+  const backup = relay.backup();
+  relay.meddler = {};
+  relay.stop();
+  relay.start();
+  await world.until(() => b.client.status().refused === 0);
+  relay.stop();
+  relay.restore(backup);
+  relay.start();
+  await world.until(() => b.client.status().readCursor === 2 && b.errors.length > 0);
+  assert.equal(b.client.status().appliedCursor, 0);
+  assert.deepEqual(await b.take(), ["two", "one"]);
+  await world.until(() => b.inSync);
+});
