@@ -1,7 +1,8 @@
 /**
  * What other devices say they saw of a sender and this one was not shown, while it is open whether that
  * can still come: held on disk until the sender's chain leads past it, or until nothing excuses it any
- * more. Then it must hold, or is a finding.
+ * more. Then it must hold, or is a finding. The same for what this device itself had read, where it took
+ * over a state that holds less: the relay must show it once more.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type EvidenceClaim, FindingKind } from "../gen/syncrelay/sealed/v1/bundle_pb.ts";
@@ -77,7 +78,8 @@ export class Claims {
 
   /**
    * Holds more claims, and holds all of them against what was read by now. `excuses`: what is missing
-   * of that sender may still come. What is met is let go, and so is what becomes a finding.
+   * of that sender may still come. `self`: what this device says, and is missing, may come up to the
+   * head; with `atHead` that is reached. What is met is let go, and so is what becomes a finding.
    */
   move(
     tx: StateTransaction,
@@ -86,6 +88,8 @@ export class Claims {
       readonly nowMs: number;
       readonly untilMs: number;
       readonly fresh?: readonly EvidenceClaim[];
+      readonly self: Uint8Array;
+      readonly atHead?: boolean;
       excuses(sender: string): boolean;
     },
   ): { readonly findings: Finding[]; readonly taken: () => void } {
@@ -109,8 +113,11 @@ export class Claims {
       const left = held.filter((each) => {
         const compared = compareClaim(now.at, sender, each);
         if (compared === "met") return false;
+        const mine = equalBytes(each.claim.witnessId, now.self);
+        if (compared === "missing" && mine && now.atHead !== true) return true;
         if (compared === "missing" && now.excuses(sender) && now.nowMs < each.untilMs) return true;
-        findings.push(claimFinding(compared, each.claim, now.at.senders.get(sender)));
+        const finding = claimFinding(compared, each.claim, now.at.senders.get(sender));
+        findings.push(mine ? { ...finding, error: unseen(finding.error) } : finding);
         return false;
       });
       if (left.length < held.length) next.set(sender, left);
@@ -138,6 +145,11 @@ export class Claims {
       }
     };
   }
+}
+
+/** What this device itself had read is not there any more. */
+function unseen({ code }: SyncError): SyncError {
+  return new SyncError(code, { hint: "the relay does not show what this device has read before" });
 }
 
 /** What it means that a claim does not hold. */

@@ -5,6 +5,7 @@ import { type Comparing, claimFinding, compareClaim } from "./claims.ts";
 import type { Core, Finding } from "./core.ts";
 import { claimOf } from "./findings.ts";
 import type { Judge, Judged } from "./judge.ts";
+import type { Positions } from "./seal/history.ts";
 import type { StateTransaction } from "./state-store.ts";
 
 /** Writes it; what it returns takes it over. */
@@ -55,7 +56,36 @@ export async function keepHistory(
 
 /** Holds what is held against what was read by now; what it returns takes it over. */
 export function settleClaims(tx: StateTransaction, core: Core, at: Comparing): () => void {
-  const claims = core.claims.move(tx, { ...now(core), at });
+  const claims = core.claims.move(tx, { ...now(core), at, atHead: true });
+  const found = core.findings.write(tx, claims.findings);
+  return () => {
+    claims.taken();
+    found();
+  };
+}
+
+/**
+ * A state is taken over that holds less than was read, of some senders: the relay must show that once
+ * more, in this log up to its head, and in one that changed for as long as that excuses it. What it
+ * returns takes it over.
+ */
+export function keepRead(
+  tx: StateTransaction,
+  core: Core,
+  {
+    before,
+    at,
+    here,
+  }: { readonly before: Positions; readonly at: Comparing; readonly here: boolean },
+): () => void {
+  const fresh = [...before].flatMap(([sender, { seq, link }]) => {
+    const deviceId = parseId(sender, deviceIdBytes);
+    if (deviceId === undefined || compareClaim(at, sender, { seq, link }) !== "missing") return [];
+    return [claimOf(core.keys.deviceId, { deviceId, seq: BigInt(seq), link })];
+  });
+  if (fresh.length === 0) return () => undefined;
+  const untilMs = here ? 0 : core.changes.untilMs;
+  const claims = core.claims.move(tx, { ...now(core), untilMs, at, fresh });
   const found = core.findings.write(tx, claims.findings);
   return () => {
     claims.taken();
@@ -65,6 +95,7 @@ export function settleClaims(tx: StateTransaction, core: Core, at: Comparing): (
 
 function now(core: Core) {
   return {
+    self: core.keys.deviceId,
     nowMs: core.time.nowMs,
     untilMs: core.changes.untilMs,
     excuses: (sender: string) => core.changes.excuses(sender),

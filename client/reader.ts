@@ -26,7 +26,7 @@ import type { Connection, ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decodeOwn, type LogPlace } from "./disk.ts";
 import { madeGood } from "./healing.ts";
-import { keepHistory, settleClaims } from "./history-keeping.ts";
+import { keepHistory, keepRead, settleClaims } from "./history-keeping.ts";
 import { encodePage, type Inbox } from "./inbox.ts";
 import { Judge, type Judged } from "./judge.ts";
 import { covered } from "./missing-bodies.ts";
@@ -220,13 +220,19 @@ export class Reader {
             tx,
             (finding) => finding.kind === FindingKind.SNAPSHOT_FORGED || healedBy(finding, at),
           );
+          const read = keepRead(tx, core, {
+            before: before.senders,
+            at: this.#judge.comparing(log.senders),
+            here: core.changes.rereading.size === 0,
+          });
           const app = this.#inbox.replaced(tx, log, taken.position !== undefined);
-          return { refused, found, app };
+          return { refused, found, read, app };
         },
-        ({ refused, found, app }) => {
+        ({ refused, found, read, app }) => {
           core.log = log;
           refused();
           found();
+          read();
           app();
         },
       );

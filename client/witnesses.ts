@@ -260,6 +260,7 @@ export class Witnesses {
           const moved = core.claims.move(tx, {
             at,
             fresh: held,
+            self: core.keys.deviceId,
             nowMs: core.time.nowMs,
             untilMs: core.changes.untilMs,
             excuses: (sender) => core.changes.excuses(sender),
