@@ -321,8 +321,13 @@ export class Inbox {
     return this.#writing;
   }
 
-  async close(): Promise<void> {
+  /** Resolves when everything that was acknowledged is on disk, also what was while that was written. */
+  async settled(): Promise<void> {
     while (this.#writing !== undefined || this.#dirty) await this.flush();
+  }
+
+  async close(): Promise<void> {
+    await this.settled();
     this.#closed = true;
     this.#cancelTimer?.();
     this.wake();

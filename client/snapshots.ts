@@ -231,8 +231,12 @@ export class Snapshots {
     const own = opened.frontier.get(core.deviceText);
     const mine = equalBytes(opened.author, core.keys.deviceId);
     // The relay's word that it is effective is not enough to forget what only this device still has.
-    if (own !== undefined && (mine || opened.confirmed) && inbox.count === 0) {
-      await outbox.forget(own);
+    if (own !== undefined && (mine || opened.confirmed)) {
+      // Entries that were delivered without their bodies are opened from what is forgotten here: it goes
+      // only where all that was read is applied, and that is on disk.
+      await inbox.settled();
+      const read = core.log.senders.get(core.deviceText)?.seq ?? 0;
+      if (inbox.count === 0) await outbox.forget({ ...own, seq: Math.min(own.seq, read) });
     }
     const { replacesThrough: cursor, frontier } = opened;
     core.findings.healed(
