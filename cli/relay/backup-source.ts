@@ -82,15 +82,15 @@ async function stoppedRelay(
     throw error;
   });
   if (lock === undefined) return undefined;
-  const { makeBackup, removePartials } = await import("../../server/store/backup.ts");
+  const { makeBackup, passingName, removePassing } = await import("../../server/store/backup.ts");
   const { identityText } = await import("../../server/identity.ts");
-  const path = join(folder, `backup-${toHex(new Uint8Array(randomBytes(8)))}`);
+  const path = join(folder, passingName(toHex(new Uint8Array(randomBytes(8)))));
   const release = async (): Promise<void> => {
     await rm(path, { force: true });
     await lock.release();
   };
   try {
-    await removePartials(folder, "backup-");
+    await removePassing(folder);
     await makeBackup({
       source: database,
       target: path,

@@ -69,10 +69,18 @@ function partialName(target: string): string {
   return `${target}.partial`;
 }
 
-/** Removes what killed processes left in a folder of copies whose names begin so. */
-export async function removePartials(folder: string, prefix: string): Promise<void> {
+/** What copies on their way to somebody are called in a data folder; `name`: 16 hexadecimal digits. */
+export function passingName(name: string): string {
+  return `backup-${name}`;
+}
+
+/** Only what can be nobody else's: an operator may keep backups of his own in the same folder. */
+const passing = /^backup-[0-9a-f]{16}(?:\.partial)?(?:-journal|-wal|-shm)?$/;
+
+/** Removes what killed processes left of copies on their way in a data folder. */
+export async function removePassing(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
-    if (name.startsWith(prefix)) await rm(join(folder, name), { force: true });
+    if (passing.test(name)) await rm(join(folder, name), { force: true });
   }
 }
 

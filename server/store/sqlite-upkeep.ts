@@ -1,7 +1,7 @@
 /** The upkeep of the store in one SQLite file. */
 import { join } from "node:path";
 import { identityText } from "../identity.ts";
-import { makeBackup, removePartials } from "./backup.ts";
+import { makeBackup, passingName, removePassing } from "./backup.ts";
 import type { SqliteConnection } from "./sqlite-connection.ts";
 import type {
   BackupRequest,
@@ -13,8 +13,6 @@ import type {
 import { verifyStore } from "./verify.ts";
 import type { WalKeeper } from "./wal-keeper.ts";
 
-/** How the names of backups in the data folder begin. */
-const backupPrefix = "backup-";
 /** Pages given back at a time: about four megabytes. */
 const vacuumPages = 1_000;
 
@@ -40,7 +38,7 @@ export class SqliteUpkeep implements StoreUpkeep {
   }
 
   async backup(request: BackupRequest): Promise<string> {
-    const target = join(this.#folder, `${backupPrefix}${request.name}`);
+    const target = join(this.#folder, passingName(request.name));
     return await this.#run(request.signal, async (signal) => {
       const identity = request.withIdentity ? await identityText(this.#folder) : undefined;
       await makeBackup({ ...request, source: this.#database, target, identity, signal });
@@ -49,7 +47,7 @@ export class SqliteUpkeep implements StoreUpkeep {
   }
 
   async clear(): Promise<void> {
-    await removePartials(this.#folder, backupPrefix);
+    await removePassing(this.#folder);
   }
 
   async verify(options: VerifyOptions): Promise<Verification> {

@@ -33,7 +33,7 @@ export interface VerifyOptions {
 
 /** A backup that lies in the data folder until it was taken. */
 export interface BackupRequest {
-  /** What the file is called there. */
+  /** What the file is called there: 16 hexadecimal digits, by which what a kill leaves is known. */
   readonly name: string;
   /** With the relay's key. */
   readonly withIdentity: boolean;

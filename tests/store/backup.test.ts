@@ -114,9 +114,14 @@ test("a backup that is given up leaves nothing, and what a killed process left i
   const left = async (): Promise<string[]> =>
     (await readdir(folder)).filter((name) => name.startsWith("backup-")).sort();
   assert.deepEqual(await left(), ["backup-one"]);
-  await writeFile(join(folder, "backup-three.partial"), "half");
+  const passing = "backup-0123456789abcdef";
+  for (const name of [passing, `${passing}.partial`, `${passing}.partial-journal`]) {
+    await writeFile(join(folder, name), "half");
+  }
+  const kept = ["backup-2026-11-24", "backup-2026-11-24.partial", "backup-one"];
+  for (const name of kept.slice(0, 2)) await writeFile(join(folder, name), "an operator's own");
   await store.upkeep.clear();
-  assert.deepEqual(await left(), []);
+  assert.deepEqual(await left(), kept);
   await store.close();
 });
 
