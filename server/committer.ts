@@ -28,6 +28,7 @@ import type { Founding } from "./options.ts";
 import { inviteHolds, type Return, Returns } from "./returns.ts";
 import type { ControlRow, InviteRow, SenderPlace, Store } from "./store/contract.ts";
 import { isDamage } from "./store/fence.ts";
+import { isDiskFull } from "./store/store-errors.ts";
 
 /** Who asked, and is told: with what the job came to once it is on disk, or why it was refused. */
 export interface JobOwner<Asked, Outcome> {
@@ -328,6 +329,14 @@ export class Committer {
           return undefined;
         }
       }
+      if (isDiskFull(error)) {
+        const apart = jobsByWeight(jobs);
+        // What makes room is not to fail with what needs some.
+        if (apart.length > 1) {
+          this.#apart.push(...apart);
+          return undefined;
+        }
+      }
       // One group that is fenced off says nothing about the store.
       if (this.#refuseFenced(jobs).length > 0) {
         this.#options.onFailure(error);
@@ -607,6 +616,19 @@ function jobsByGroup(jobs: readonly Job[]): Job[][] {
     else known.push(job);
   }
   return [...apart.values()];
+}
+
+/** Jobs by whether they may make room: rows that stand already, each task alone, and those that only add. */
+function jobsByWeight(jobs: readonly Job[]): Job[][] {
+  const rows: Job[] = [];
+  const tasks: Job[][] = [];
+  const adding: Job[] = [];
+  for (const job of jobs) {
+    if (job.kind === "device" || job.kind === "operator") rows.push(job);
+    else if (job.kind === "task") tasks.push([job]);
+    else adding.push(job);
+  }
+  return [rows, ...tasks, adding].filter((part) => part.length > 0);
 }
 
 function settle(settlements: readonly Settlement[]): void {

@@ -30,6 +30,7 @@ import {
 import { Relay } from "./relay.ts";
 import type { Store } from "./store/contract.ts";
 import { fencedStore } from "./store/fence.ts";
+import { reserveBytesDefault } from "./store/reserve.ts";
 import { openSqliteStore } from "./store/sqlite-store.ts";
 
 /** A relay that accepts connections. */
@@ -79,7 +80,7 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
   const folder = resolve(options.data);
   const log = openLog(options.logLevel);
   const random = (length: number): Uint8Array => copyBytes(randomBytes(length));
-  const opened = await openSqliteStore({ folder });
+  const opened = await openSqliteStore({ folder, reserveBytes: reserveBytesDefault });
   const store = fencedStore(opened, ({ why }) => log.error("groupDamaged", { cause: why }));
   try {
     if (opened.copyBeforeMigration !== undefined) {

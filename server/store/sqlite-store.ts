@@ -24,13 +24,14 @@ import type {
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 import { migrate, migrationsFolder } from "./migrate.ts";
 import { createFile, createFolder, fileBytes } from "./private-files.ts";
+import { fullError, Reserve, storesNothing } from "./reserve.ts";
 import { commitSetup, commitStatement, lifeCommitStatement, packCommit } from "./sqlite-commit.ts";
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
 import { SqliteLife } from "./sqlite-life-reads.ts";
 import * as reads from "./sqlite-reads.ts";
 import { sweep, sweptLogBytes } from "./sqlite-sweep.ts";
 import { SqliteUpkeep } from "./sqlite-upkeep.ts";
-import { storeError, storeUnavailable } from "./store-errors.ts";
+import { isDiskFull, storeError, storeUnavailable } from "./store-errors.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 import { WalKeeper } from "./wal-keeper.ts";
 
@@ -44,6 +45,8 @@ export interface SqliteStoreOptions {
    * The file grows to about half as much again.
    */
   readonly walBytesMax?: number;
+  /** Room that is kept beside the database for trimming on a full disk, in bytes; by default none. */
+  readonly reserveBytes?: number;
   /** Milliseconds since the Unix epoch: what a backup before a migration is named by; for tests. */
   readonly nowMs?: number;
 }
@@ -97,6 +100,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
     if (relay === undefined)
       throw storeUnavailable("the store is damaged, its counters are gone: restore a backup");
     const walBytesMax = options.walBytesMax ?? walBytesMaxDefault;
+    const reserve = new Reserve(`${path}-reserve`, options.reserveBytes ?? 0);
     return new OpenSqliteStore({
       folder: options.folder,
       path,
@@ -110,7 +114,16 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
       relay,
       copyBeforeMigration: copy,
       // The last step: what fails before it leaves no connection of its own behind.
-      wal: await WalKeeper.open({ path, writer, reader, bytesMax: walBytesMax }),
+      wal: await WalKeeper.open({
+        path,
+        writer,
+        reader,
+        bytesMax: walBytesMax,
+        onFailed: async (error) => {
+          if (isDiskFull(error)) await reserve.release();
+        },
+      }),
+      reserve,
     });
   } catch (error) {
     for (const connection of opened.reverse()) await connection.close();
@@ -153,6 +166,7 @@ interface Parts {
   readonly folder: string;
   readonly path: string;
   readonly wal: WalKeeper;
+  readonly reserve: Reserve;
   readonly lock: FolderLock;
   readonly writer: SqliteConnection;
   readonly reader: SqliteConnection;
@@ -202,10 +216,26 @@ class OpenSqliteStore implements SqliteStore {
       (row) => this.#witnessed.get(row.deviceKey) !== row.witnessCounter,
     );
     const { values, bytes } = packCommit(batch, witnessed);
-    const { commit, lifeCommit } = this.#parts;
-    await (batch.life === undefined ? commit : lifeCommit).run(values);
+    const { commit, lifeCommit, reserve } = this.#parts;
+    const frees = storesNothing(batch);
+    if (reserve.released && !(await reserve.make()) && !frees) throw fullError();
+    const statement = batch.life === undefined ? commit : lifeCommit;
+    try {
+      await statement.run(values);
+    } catch (error) {
+      if (!isDiskFull(error) || !(await reserve.release()) || !frees) throw error;
+      await statement.run(values);
+    }
     for (const row of witnessed) this.#rememberWitness(row);
     this.#parts.wal.committed(batch, bytes);
+    await this.#keepLogSmall();
+  }
+
+  /** On a full disk the log gives back after each commit what it grew by. */
+  async #keepLogSmall(): Promise<void> {
+    const { reserve, wal } = this.#parts;
+    // Where not all of it can be moved, the next commit tries again.
+    if (reserve.released) await wal.shrink().catch(() => undefined);
   }
 
   async loadGroup(groupId: Uint8Array): Promise<LoadedGroup | undefined> {
@@ -332,8 +362,16 @@ class OpenSqliteStore implements SqliteStore {
   }
 
   async sweep(rowsMax: number): Promise<boolean> {
-    const { writer, wal } = this.#parts;
-    const { wrote, more } = await sweep(writer, rowsMax);
+    const { writer, wal, reserve } = this.#parts;
+    // Here and not at the opening: it takes a moment to be written, and nobody waits for a sweep.
+    await reserve.make();
+    const { wrote, more } = await sweep(writer, rowsMax, reserve.released).catch(
+      async (error: unknown) => {
+        if (!isDiskFull(error) || !(await reserve.release())) throw error;
+        await this.#keepLogSmall();
+        return await sweep(writer, rowsMax, true);
+      },
+    );
     if (wrote) {
       this.#swept = true;
       wal.wrote(sweptLogBytes);
@@ -342,7 +380,7 @@ class OpenSqliteStore implements SqliteStore {
       // The file gets shorter only once the log has been moved into it, and the log by itself never.
       this.#swept = false;
       await wal.shrink();
-    }
+    } else await this.#keepLogSmall();
     return more;
   }
 
@@ -366,6 +404,7 @@ class OpenSqliteStore implements SqliteStore {
 
   async close(): Promise<void> {
     await this.upkeep.close();
+    await this.#parts.reserve.close();
     await this.#parts.wal.close();
     // The reader first: the last connection to close moves the write-ahead log into the database.
     await this.#parts.reader.close();

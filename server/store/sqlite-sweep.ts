@@ -28,10 +28,15 @@ export interface SweptPiece {
   readonly more: boolean;
 }
 
-/** One piece. */
-export async function sweep(writer: SqliteConnection, rowsMax: number): Promise<SweptPiece> {
+/** One piece. `small`: the log has little room to grow. */
+export async function sweep(
+  writer: SqliteConnection,
+  rowsMax: number,
+  small = false,
+): Promise<SweptPiece> {
   const found = (await sweepGroup(writer, rowsMax)) || (await sweepObject(writer));
-  const { wrote, more } = await giveBack(writer, found ? 0 : sparePages);
+  const pages = small ? vacuumPages / 10 : vacuumPages;
+  const { wrote, more } = await giveBack(writer, pages, found ? 0 : sparePages);
   return { wrote: wrote || found, more: more || found };
 }
 
@@ -84,10 +89,14 @@ async function sweepObject(writer: SqliteConnection): Promise<boolean> {
 }
 
 /** Gives a piece of the free pages back, where there are more than may stay. */
-async function giveBack(writer: SqliteConnection, mayStay: number): Promise<SweptPiece> {
+async function giveBack(
+  writer: SqliteConnection,
+  pages: number,
+  mayStay: number,
+): Promise<SweptPiece> {
   const [row] = await writer.query<{ readonly freelist_count: number }>("PRAGMA freelist_count");
   const free = row?.freelist_count ?? 0;
   if (free <= mayStay) return { wrote: false, more: false };
-  await writer.exec(`PRAGMA incremental_vacuum(${vacuumPages})`);
-  return { wrote: true, more: free > vacuumPages + mayStay };
+  await writer.exec(`PRAGMA incremental_vacuum(${pages})`);
+  return { wrote: true, more: free > pages + mayStay };
 }

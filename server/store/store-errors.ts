@@ -45,6 +45,12 @@ export function storeUnavailable(hint: string, cause?: unknown): SyncError {
   return new SyncError(ErrorCode.STORE_UNAVAILABLE, { hint, cause });
 }
 
+/** Whether a disk, or its quota, is full. */
+export function isDiskFull(error: unknown): boolean {
+  const cause = error instanceof SyncError ? error.cause : error;
+  return ["SQLITE_FULL", "ENOSPC", "EDQUOT"].includes(codeOf(cause));
+}
+
 function codeOf(error: unknown): string {
   if (typeof error !== "object" || error === null || !("code" in error)) return "";
   return typeof error.code === "string" ? error.code : "";

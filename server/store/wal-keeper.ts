@@ -31,6 +31,8 @@ export interface WalKeeperOptions {
   readonly reader: SqliteConnection;
   /** What the log may hold before commits and readers wait for it to begin anew, in bytes. */
   readonly bytesMax: number;
+  /** Moving failed: what was not moved is still in the log, where it is as safe. */
+  readonly onFailed?: (error: unknown) => Promise<void>;
 }
 
 export class WalKeeper {
@@ -78,9 +80,9 @@ export class WalKeeper {
     if (this.#bytesSince < this.#options.bytesMax / 2 || this.#isMoving) return;
     this.#bytesSince = 0;
     this.#isMoving = true;
-    // What failed is still in the log, where it is as safe; the next time tries again.
+    // The next time tries again what failed.
     this.#moving = this.#move()
-      .catch(() => undefined)
+      .catch((error: unknown) => this.#options.onFailed?.(error))
       .then(() => {
         this.#isMoving = false;
       });

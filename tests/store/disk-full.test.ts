@@ -4,33 +4,17 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { promisify } from "node:util";
 import type { Store } from "../../server/store/contract.ts";
 import { openSqliteStore } from "../../server/store/sqlite-store.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { batch, blob, bytes, device, group, range } from "./support/rows.ts";
+import { smallDisk } from "./support/small-disk.ts";
 
 const run = promisify(execFile);
-
-/** A folder on a disk of so many bytes; undefined where none can be mounted. */
-async function smallDisk(t: TestContext, size: string): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), "sync-relay-disk-"));
-  try {
-    await run("mount", ["-t", "tmpfs", "-o", `size=${size},mode=0700`, "tmpfs", folder]);
-  } catch {
-    await rm(folder, { recursive: true });
-    return undefined;
-  }
-  t.after(async () => {
-    await run("umount", ["-l", folder]);
-    await rm(folder, { recursive: true });
-  });
-  return folder;
-}
 
 /** Commits ten blobs at a time until the store refuses; gives back the head it reached. */
 async function fill(store: Store, from: number): Promise<number> {
