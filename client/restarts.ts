@@ -13,10 +13,12 @@ import { idText } from "../wire/ids.ts";
 import type { Core } from "./core.ts";
 import { decodeOwn, readChainState } from "./disk.ts";
 import type { PreparedItem } from "./prepare.ts";
-import { StateStoreError } from "./state-store.ts";
+import { StateStoreError, type StateTransaction } from "./state-store.ts";
 
 /** Restarts of one process: each names a link that some member signed for, and members could make up any number. */
 const restartsMax = 16;
+/** Own blobs read at once: each may be as large as the relay allows. */
+const rowsAtOnce = 32;
 
 export interface RestartsHooks {
   /** The chains of device and relay agree: nothing is being read back. */
@@ -76,12 +78,28 @@ export class Restarts {
     }
   }
 
+  /**
+   * Whether a link stands anywhere in the own chain, whatever place is named with it: giving that up
+   * would let whoever stands there pass over all that follows it.
+   */
+  async #isOwn(tx: StateTransaction, link: Uint8Array): Promise<boolean> {
+    for (let from = 0; ; ) {
+      const rows = await tx.range("own", from, undefined, rowsAtOnce);
+      for (const { key, value } of rows) {
+        if (equalBytes(decodeOwn(value).link, link)) return true;
+        from = key + 1;
+      }
+      if (rows.length < rowsAtOnce) return false;
+    }
+  }
+
   /** Whether a link stands in no chain that this device knows of itself. */
   async #isOther(seq: number, link: Uint8Array): Promise<boolean> {
     const core = this.#core;
     if (core.abandoned.has(core.deviceText, link)) return false;
     return await core.disk.write(async (tx) => {
       const own = await readChainState(tx);
+      if (equalBytes(own.last.link, link) || (await this.#isOwn(tx, link))) return false;
       if (seq > own.last.seq) return true;
       const bytes = await tx.get("own", seq);
       const known = bytes === undefined ? this.#hooks.ownLink(seq) : decodeOwn(bytes).link;

@@ -132,6 +132,27 @@ describe("PROTOCOL 13.14: a device that lost state, and a log that lost the same
     await world.run(60_000);
     assert.ok(restartsIn(relay) <= 16, `${restartsIn(relay)} restarts`);
   });
+
+  test("does not give up what it has, whatever place a member names with it", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    const b = await member(a);
+    await a.push("one", "two", "three", "four");
+    await world.until(() => a.client.status().readCursor === 4);
+    await a.take();
+    await world.until(() => a.inSync);
+    // Whoever is shown nothing behind the second would pass over all that the restart leads up to.
+    for (const [i, { link }] of relay.group.blobs.entries()) {
+      for (const seq of [3, 50]) {
+        const lie = new Map([[a.client.deviceId, { seq, link }]]);
+        passOn(a, b, witnessBy(b, { counter: 100 * (i + 1) + seq, positions: lie, applied: 0 }));
+        await world.run(100);
+      }
+    }
+    await world.run(60_000);
+    assert.equal(restartsIn(relay), 0);
+  });
 });
 
 /** Where a device stands with each sender, as it keeps it. */
