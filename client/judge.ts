@@ -103,7 +103,8 @@ export class Judge {
       roster: chain.devices,
       positions: core.log.senders,
       stopped: this.#stopped(),
-      takingUp: this.#takingUp(window),
+      takingUp: core.takingUp.senders,
+      resuming: this.#resuming(window),
       linkOf: (sender, seq) => this.#links.get(sender, seq),
       ...(holding === undefined ? {} : { holding }),
       ...(proven === undefined ? {} : { proven }),
@@ -200,19 +201,16 @@ export class Judge {
     return stopped;
   }
 
-  /**
-   * Senders whose chains may go on behind a gap: those a person said so of, and those that push again
-   * into a restored log what they still have.
-   */
-  #takingUp(window: ReceivedPage): ReadonlySet<string> {
-    const { takingUp, changes, chain } = this.#core;
-    if (!changes.active) return takingUp.senders;
-    const senders = new Set(takingUp.senders);
+  /** Senders that push again into a restored log what they still have, and may leave out the rest. */
+  #resuming(window: ReceivedPage): ReadonlySet<string> {
+    const { changes, chain } = this.#core;
+    const senders = new Set<string>();
+    if (!changes.active) return senders;
     for (const { sender } of window.blobs) {
       const text = this.#inbox.senderText(sender);
       // What one that was removed had written leads up to its closing, or counts for nothing.
       const removed = chain?.devices.get(text)?.closing !== undefined;
-      if (!removed && changes.excuses(text)) senders.add(text);
+      if (!removed && changes.mayResume(text)) senders.add(text);
     }
     return senders;
   }

@@ -77,6 +77,14 @@ export class LogChanges {
     return this.active && this.#change?.unsettled.has(sender) === true;
   }
 
+  /**
+   * Whether a sender may go on behind a gap that the log itself shows, as one does that has let go what
+   * the restored relay lacks. A device that has only joined saw no log change: to it a gap is a gap.
+   */
+  mayResume(sender: string): boolean {
+    return this.#change?.joined === false && this.excuses(sender);
+  }
+
   get rereading(): Rereading {
     return this.#rereading;
   }

@@ -104,8 +104,10 @@ export interface WindowContext {
   readonly branches?: ReadonlyMap<string, ClosingLinks>;
   /** Senders that are stopped, each with the links whose abandoning by the sender ends that. */
   readonly stopped?: ReadonlyMap<string, readonly Uint8Array[]>;
-  /** Senders whose chain may go on behind a gap, once. */
+  /** Senders whose chain may go on behind a gap, once, whatever was refused of them. */
   readonly takingUp?: ReadonlySet<string>;
+  /** Senders whose chain may go on where seqs are left out, once, and nothing of theirs was refused. */
+  readonly resuming?: ReadonlySet<string>;
   /** A link that was read before, where it is still known. */
   readonly linkOf?: (sender: string, seq: number) => Uint8Array | undefined;
 }
@@ -209,6 +211,7 @@ function verifyOne(
     const known: Known = {
       linkOf: (seq) => at.linkOf?.(run.id, seq),
       takingUp: at.takingUp?.has(run.id) === true && !state.tookUp.has(run.id),
+      resuming: at.resuming?.has(run.id) === true && !state.tookUp.has(run.id),
     };
     const judged =
       judgeTogether(items, run.device, start, known) ??
@@ -232,6 +235,7 @@ function verifyOne(
 interface Known {
   linkOf(seq: number): Uint8Array | undefined;
   readonly takingUp: boolean;
+  readonly resuming: boolean;
 }
 
 /** Blobs of a branch that a restart has proven: entries, at places that the chain has passed. */
@@ -388,7 +392,7 @@ function judgeSingly(
   let place = start;
   let trouble = held;
   let jump: Jump | undefined;
-  let { takingUp } = known;
+  let { takingUp, resuming } = known;
   for (const [i, item] of items.entries()) {
     const { header, link, stored } = item;
     if (header === undefined || !verifyLink(device.signingKey, link, item.signature)) {
@@ -397,9 +401,16 @@ function judgeSingly(
       continue;
     }
     let finding = findingAt(place, header, link, device, known);
-    if (takingUp && place !== undefined && mayTakeUp(finding, header, place, items.slice(i + 1))) {
+    // A gap behind one that was refused is what that one left, and no gap of the sender's.
+    const resumes = resuming && !trouble && finding === "gap";
+    if (
+      (takingUp || resumes) &&
+      place !== undefined &&
+      mayTakeUp(finding, header, place, items.slice(i + 1))
+    ) {
       jump = { from: place.seq + 1, through: header.seq - 1 };
       takingUp = false;
+      resuming = false;
       trouble = false;
       finding = undefined;
     }

@@ -62,6 +62,34 @@ function three(name = "a", seed = "") {
   return { writer, blobs: [writer.write(), writer.write(), writer.write()] as const };
 }
 
+describe("PROTOCOL 13.16: a sender that pushes again into a restored log", () => {
+  const resuming = new Set([idA]);
+
+  test("goes on where it leaves out seqs, once, and not in another order", () => {
+    const { writer, blobs } = three();
+    const [one, two, three_] = blobs;
+    const five = [writer.write(), writer.write()][1] as StoredBlob;
+    const { verdicts, tookUp } = run([one, three_], { resuming });
+    assert.deepEqual(verdicts.map(word), ["entry", "entry"]);
+    assert.deepEqual(tookUp.get(idA), { from: 2, through: 2 });
+    assert.deepEqual(words([one, three_, five], { resuming }), ["entry", "entry", "DROPPED"]);
+    assert.deepEqual(words([one, three_, two], { resuming }), ["entry", "REORDERED", "entry"]);
+    assert.deepEqual(words([one, three_]), ["entry", "DROPPED"]);
+  });
+
+  test("does not go on behind a blob that was refused, in this window or before", () => {
+    const { blobs } = three();
+    const [one, two, three_] = blobs;
+    const altered = changed(two, ({ blob }) => {
+      blob.header = flipped(blob.header, blob.header.byteLength - 1);
+    });
+    assert.deepEqual(words([one, altered, three_], { resuming }), ["entry", "ALTERED", "held"]);
+    const { positions } = run([one]);
+    const holding = new Set([idA]);
+    assert.deepEqual(words([three_], { resuming, positions, holding }), ["held"]);
+  });
+});
+
 describe("SECURITY Verified history: what is right", () => {
   test("blobs of several senders are entries, open, and move the positions", () => {
     const a = three("a");
