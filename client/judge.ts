@@ -21,7 +21,13 @@ import type { ReceivedPage } from "./pages.ts";
 import type { Refusal, Refusals } from "./refusals.ts";
 import { type ChainPlace, decodeEntry, type OwnBlob, openBody } from "./seal/blob.ts";
 import { decodeHeader, type Header } from "./seal/header.ts";
-import { type ClosingLinks, type Jump, type Verdict, verifyWindow } from "./seal/history.ts";
+import {
+  branchLinks,
+  type ClosingLinks,
+  type Jump,
+  type Verdict,
+  verifyWindow,
+} from "./seal/history.ts";
 
 /** Links of a branch that was given up, which others may still name. */
 const abandonedMax = 64;
@@ -48,6 +54,8 @@ export interface Judged {
   readonly restarts: Map<string, Uint8Array>;
   /** Chains that went on behind a gap. */
   readonly jumps: ReadonlyMap<string, Jump>;
+  /** Entries that a restart leads up to, and that were never shown here. */
+  readonly unseen: { readonly sender: string; readonly from: number; readonly through: number }[];
   /** Bodies that were found missing in an earlier log, and are there in this one. */
   readonly mended: { readonly sender: string; readonly seq: number }[];
 }
@@ -123,6 +131,7 @@ export class Judge {
       abandoned: [],
       restarts: new Map(),
       jumps: tookUp,
+      unseen: [],
       mended: [],
     };
     // Senders whose chain was right and a body was not: the rest of theirs waits behind it.
@@ -234,7 +243,23 @@ export class Judge {
     const before = this.#core.log.senders.get(sender);
     const left = before !== undefined && equalBytes(before.link, abandonedLink);
     judged.abandoned.push({ sender, links: left ? links : [abandonedLink] });
-    if (left) judged.restarts.set(sender, header.previousLink);
+    if (!left) return;
+    judged.restarts.set(sender, header.previousLink);
+    this.#unseen(header, before, sender, judged);
+  }
+
+  /** What stands between the place that was left and the restart was refused before, or was not shown. */
+  #unseen(header: Header, before: ChainPlace, sender: string, judged: Judged): void {
+    const refused = judged.refusals.flatMap(({ stored }) =>
+      this.#inbox.senderText(stored.sender) === sender ? [stored] : [],
+    );
+    const held = [...this.#refusals.of(sender), ...refused];
+    const branch = branchLinks(held, {
+      groupId: this.#core.groupId,
+      from: header.previousLink,
+    });
+    const through = Math.min(header.seq, ...branch.keys()) - 1;
+    if (through > before.seq) judged.unseen.push({ sender, from: before.seq + 1, through });
   }
 
   /**
@@ -398,6 +423,7 @@ export class Judge {
     return {
       senders,
       linkOf: (sender, seq) => this.#links.get(sender, seq),
+      closing: (sender) => this.#core.chain?.devices.get(sender)?.closing?.seq,
       abandoned: (sender, link) =>
         this.#core.abandoned.has(sender, link) ||
         abandoned.some(

@@ -729,6 +729,7 @@ export class Reader {
     for (const [sender, { from, through: to }] of judged.jumps) {
       core.events.emit("gap", { from, through: to, sender });
     }
+    for (const gap of judged.unseen) core.events.emit("gap", gap);
     for (const { place } of judged.ofOwn) if (place !== undefined) this.#ofOwn.push(place);
     if (this.#ofOwn.length > ofOwnMax) this.#ofOwn.splice(0, this.#ofOwn.length - ofOwnMax);
   }

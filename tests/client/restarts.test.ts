@@ -153,6 +153,37 @@ describe("PROTOCOL 13.14: a device that lost state, and a log that lost the same
     await world.run(60_000);
     assert.equal(restartsIn(relay), 0);
   });
+
+  test("that leads over what a relay hid is told as a gap", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    const b = await member(a);
+    await a.push("one", "two");
+    await world.until(() => b.client.status().readCursor === 2);
+    await b.take();
+    b.crash();
+    await a.push("three", "four");
+    await world.until(() => a.client.status().readCursor === 4);
+    await a.take();
+    // A snapshot holds what it had written: it does not know those links any more.
+    await a.restart();
+    for (const seq of [1, 2, 3, 4]) a.disk.table("own").delete(seq);
+    await world.until(() => a.inSync);
+    const lie = new Map([
+      [a.client.deviceId, { seq: 50, link: relay.group.blobs[1]?.link as Uint8Array }],
+    ]);
+    passOn(a, b, witnessBy(b, { counter: 100, positions: lie, applied: 0 }));
+    await world.until(() => restartsIn(relay) === 1);
+    relay.group.blobs = relay.group.blobs
+      .filter(({ seq }) => seq !== 3 && seq !== 4)
+      .map((blob, i) => ({ ...blob, cursor: i + 1 }));
+    await b.start();
+    const gaps: unknown[] = [];
+    b.client.on("gap", (gap) => gaps.push(gap));
+    await world.until(() => b.client.status().readCursor === 3);
+    assert.deepEqual(gaps, [{ sender: a.client.deviceId, from: 3, through: 4 }]);
+  });
 });
 
 /** Where a device stands with each sender, as it keeps it. */
