@@ -2,7 +2,7 @@
  * Looks at every row of a store: whether the file is whole, whether the chains
  * that devices rely on hold, and whether the counters say what is there. It
  * recomputes what can be computed without a key: the hash of every control blob
- * and the link of every blob.
+ * and every object, and the link of every blob.
  *
  * A store that is in use is looked at as of one moment, beside the commits.
  */
@@ -13,10 +13,13 @@ import { blake2b256 } from "../../wire/hash.ts";
 import { blobLink, zeroLink } from "../../wire/ids.ts";
 import { SqliteConnection, type SqlStatement } from "./sqlite-connection.ts";
 import type { Finding, Verification, VerifyOptions } from "./upkeep.ts";
+import { verifyLife } from "./verify-life.ts";
 
 /** Findings that are told; who has so many needs no more. */
 export const findingsMax = 100;
 
+/** What a blob and a control blob count beside their bytes. */
+const overheadBytes = 96;
 /** Rows read at a time: between two the event loop is free. */
 const pageRows = 500;
 
@@ -41,6 +44,8 @@ interface GroupColumns {
   readonly floor: number;
   readonly bytes: number;
   readonly snapshot_bytes: number;
+  readonly control_bytes: number;
+  readonly replaced_through: number;
   readonly blobs: number;
   readonly membership_count: number;
   readonly membership_head: Uint8Array;
@@ -63,6 +68,7 @@ interface BlobColumns {
   readonly link: Uint8Array;
   readonly blob_id: Uint8Array;
   readonly header: Uint8Array;
+  readonly bytes: number;
 }
 
 interface ControlColumns {
@@ -103,14 +109,31 @@ class Verifier {
     await this.#guarded(undefined, "the groups", async () => {
       groups = await this.#connection.query<GroupColumns>(
         `SELECT group_key, group_id, head, floor, bytes, ${
-          schema < 2 ? "0 AS snapshot_bytes" : "snapshot_bytes"
+          schema < 2
+            ? "0 AS snapshot_bytes, 0 AS control_bytes, 0 AS replaced_through"
+            : "snapshot_bytes, control_bytes, replaced_through"
         }, blobs, membership_count, membership_head, epoch FROM groups ORDER BY group_key`,
       );
       this.#allRows = groups.reduce((sum, row) => sum + row.blobs + row.membership_count, 0);
     });
     for (const group of groups) {
-      await this.#guarded(group.group_id, "its membership", () => this.#readControl(group));
-      await this.#guarded(group.group_id, "its log", () => this.#readLog(group));
+      const counted = { log: 0, control: 0 };
+      await this.#guarded(group.group_id, "its membership", async () => {
+        counted.control = await this.#readControl(group);
+      });
+      await this.#guarded(group.group_id, "its log", async () => {
+        counted.log = await this.#readLog(group);
+      });
+      if (schema < 2) continue;
+      await this.#guarded(group.group_id, "its objects and snapshots", () =>
+        verifyLife(
+          this.#connection,
+          group,
+          counted,
+          (text) => this.#find(group.group_id, text),
+          () => this.#advance(0),
+        ),
+      );
     }
     await this.#guarded(undefined, "the counters", () => this.#counters(groups));
     return {
@@ -164,17 +187,20 @@ class Verifier {
     }
   }
 
-  async #readControl(group: GroupColumns): Promise<void> {
+  /** Gives back what the chain counts, in bytes. */
+  async #readControl(group: GroupColumns): Promise<number> {
     this.#control ??= await this.#connection.prepare(
       `SELECT number, epoch, head, bytes FROM control
         WHERE group_key = ? AND number > ? ORDER BY number LIMIT 100`,
     );
     let number = 0;
+    let bytes = 0;
     let last: ControlColumns | undefined;
     for (;;) {
       const rows = await this.#control.all<ControlColumns>([group.group_key, number]);
       for (const row of rows) {
         number += 1;
+        bytes += row.bytes.byteLength + overheadBytes;
         if (row.number !== number) {
           this.#find(group.group_id, `membership change ${number} is missing`);
           number = row.number;
@@ -201,9 +227,11 @@ class Verifier {
         this.#find(group.group_id, "it names another newest membership change than it has");
       }
     }
+    return bytes;
   }
 
-  async #readLog(group: GroupColumns): Promise<void> {
+  /** Gives back what the log counts, in bytes. */
+  async #readLog(group: GroupColumns): Promise<number> {
     const { group_id: groupId, group_key: groupKey } = group;
     const devices = await this.#connection.query<DeviceColumns>(
       `SELECT device_key, device_id, last_seq, last_link, last_cursor FROM devices
@@ -213,10 +241,12 @@ class Verifier {
     const senders = new Map(devices.map((row) => [row.device_key, row]));
     const places = new Map<number, Place>();
     this.#log ??= await this.#connection.prepare(
-      `SELECT cursor, device_key, seq, prior_cursor, link, blob_id, header FROM blobs
+      `SELECT cursor, device_key, seq, prior_cursor, link, blob_id, header,
+          length(header) + length(signature) + length(body) AS bytes FROM blobs
         WHERE group_key = ? AND cursor > ? ORDER BY cursor LIMIT ${pageRows}`,
     );
     let rows = 0;
+    let bytes = 0;
     let cursor = 0;
     for (;;) {
       const page = await this.#log.all<BlobColumns>([groupKey, cursor]);
@@ -229,6 +259,7 @@ class Verifier {
           );
         }
         cursor = row.cursor;
+        bytes += row.bytes + overheadBytes;
         this.#blob(group, row, senders.get(row.device_key), places);
       }
       rows += page.length;
@@ -259,6 +290,7 @@ class Verifier {
         );
       }
     }
+    return bytes;
   }
 
   #blob(

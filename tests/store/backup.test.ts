@@ -232,6 +232,13 @@ async function change(path: string, sql: string): Promise<void> {
   await connection.close();
 }
 
+/** One object of the second group, of ten bytes that do not hash to this id. */
+function anObject(id: string): string {
+  return `INSERT INTO objects (object_key, group_key, object_id, size_bytes, durable_bytes, complete, part,
+      passing, stored_age_s) VALUES (1, 2, ${id}, 10, 10, 1, 0, 0, 0);
+    INSERT INTO object_chunks VALUES (1048576, x'00010203040506070809')`;
+}
+
 test("verifying finds each thing that is not as it must be, and names the group", async (t) => {
   const { backup, groups } = await backedUp(t);
   const folder = await temporaryFolder(t);
@@ -261,6 +268,17 @@ test("verifying finds each thing that is not as it must be, and names the group"
     [
       "UPDATE groups SET membership_head = zeroblob(32) WHERE group_key = 2",
       /another newest membership/,
+    ],
+    ["UPDATE groups SET bytes = bytes + 5 WHERE group_key = 2", /bytes and says/],
+    ["UPDATE groups SET snapshot_bytes = 5 WHERE group_key = 2", /has 0 bytes of snapshots/],
+    ["UPDATE groups SET control_bytes = 5 WHERE group_key = 2", /bytes of membership changes/],
+    ["UPDATE groups SET replaced_through = 9 WHERE group_key = 2", /replaces through 0/],
+    [anObject("zeroblob(32)"), /object 000000000000… was altered/],
+    [`${anObject("zeroblob(32)")}; DELETE FROM object_chunks`, /object 000000000000… was altered/],
+    [
+      `${anObject("x'00'")}; INSERT INTO snapshots VALUES (1, 2, x'', 2, 0, 0, 0, 0, x'', x'', x'');
+        INSERT INTO object_references VALUES (-1, 9)`,
+      /1 parts of its snapshots/,
     ],
   ];
   for (const [at, [sql, finding]] of cases.entries()) {

@@ -63,6 +63,7 @@ export class ChainedGroup {
           blobs: this.#head,
           bytes: this.#bytes,
           membershipHead: this.#control.head,
+          controlBytes: this.#control.bytes.byteLength + 96,
         }),
       ],
       devices: [
