@@ -81,6 +81,8 @@ export class Parts {
         this.restarts.consider([]);
         this.acknowledger.check();
         this.changes.read();
+        // At the head itself the page was still being taken, and nothing could be compared.
+        this.witnesses.compare();
       },
     });
     this.outbox = new Outbox(core, {

@@ -102,7 +102,7 @@ export class Witnesses {
         this.#core.failed(error);
       }
     }
-    if (this.#hooks.caughtUp()) this.compare();
+    this.compare();
   }
 
   #takeOne({ deviceId, witness }: DeviceWitness): void {
@@ -152,9 +152,9 @@ export class Witnesses {
     this.#waiting.set(device, { deviceId: id, claims, proof, pulls, refreshed: false });
   }
 
-  /** Holds what waits against what was read; called at the head. */
+  /** Holds what waits against what was read, where all up to the head is. */
   compare(): void {
-    if (this.#comparing || this.#waiting.size === 0) return;
+    if (this.#comparing || this.#waiting.size === 0 || !this.#hooks.caughtUp()) return;
     this.#comparing = true;
     this.#compareAll()
       .catch((error: unknown) => this.#failed(error))

@@ -1,66 +1,22 @@
 /** Each lie, told by a real relay with a liar inside to a real device. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { parseId } from "../../wire/ids.ts";
-import { type Device, founder, member } from "../client/support/devices.ts";
+import { founder, member } from "../client/support/devices.ts";
 import { World } from "../client/support/world.ts";
-import { healedBy, type LieCase, lies } from "./lies.ts";
+import { type LieCase, lies } from "./lies.ts";
 import { LyingRelay } from "./lying-relay.ts";
-
-interface Setting {
-  readonly world: World;
-  readonly relay: LyingRelay;
-  readonly a: Device;
-  readonly b: Device;
-  readonly c: Device;
-}
+import { type Setting, settled, taking, told } from "./setting.ts";
 
 /** `a` and `c` have written; `b` was away. */
 async function written(): Promise<Setting> {
-  const world = new World();
-  const relay = new LyingRelay(world);
-  const a = await founder(relay.asKnown);
-  const b = await member(a);
-  const c = await member(a);
-  // Everybody has acknowledged in this log: nothing is excused as of one that is new (PROTOCOL 13.6).
-  await a.push("a0");
-  await c.push("c0");
-  await world.until(() => [a, b, c].every(({ client }) => client.status().readCursor === 2));
-  for (const device of [a, b, c]) await device.take();
-  await world.until(() => [a, b, c].every(({ inSync }) => inSync));
-  await world.run(60_000);
+  const { world, relay, a, b, c } = await settled();
   b.crash();
   await a.push("a1", "a2", "a3");
   await world.until(() => c.client.status().readCursor === 5);
   await c.push("c1");
   await world.until(() => a.client.status().readCursor === 6);
   return { world, relay, a, b, c };
-}
-
-/** What a device was told is wrong: findings by kind, and errors by code. */
-function told({ integrity, errors, client }: Device): string[] {
-  const { connection } = client.status();
-  return [
-    ...integrity.map(({ finding }) => finding),
-    ...[...errors, ...("error" in connection ? [connection.error] : [])].map((error) =>
-      error instanceof SyncError ? (ErrorCode[error.code] ?? "?") : error.name,
-    ),
-  ];
-}
-
-/** Takes, and acknowledges, what is there without waiting for a head that the relay may never reach. */
-function taking(device: Device): { texts: string[] } {
-  const texts: string[] = [];
-  const run = async (): Promise<void> => {
-    for await (const entry of device.client.entries()) {
-      texts.push(Buffer.from(entry.data).toString());
-      await entry.ack();
-    }
-  };
-  run().catch(() => undefined);
-  return { texts };
 }
 
 async function holds(lie: LieCase): Promise<void> {
@@ -112,38 +68,6 @@ async function holds(lie: LieCase): Promise<void> {
   for (const device of [a, c]) assert.deepEqual(device.integrity, []);
   assert.deepEqual(relay.defects, []);
 }
-
-/** The table of docs/SECURITY.md. */
-function table(): string {
-  const cell = (lie: LieCase): string =>
-    [lie.name, lie.does, lie.event, lie.sees, lie.safe, healedBy(lie)].join(" | ");
-  return [
-    "the lie | what the relay does | event | what the user sees | what stayed safe | healed",
-    ...lies.map(cell),
-  ].join("\n");
-}
-
-/** Tables of a page, one row a line, without what only aligns them. */
-function rowsOf(page: string): string[] {
-  return page
-    .split("\n")
-    .filter((line) => line.startsWith("|"))
-    .map((line) =>
-      line
-        .slice(1, -1)
-        .split("|")
-        .map((cell) => cell.trim())
-        .join(" | "),
-    );
-}
-
-test("the table of docs/SECURITY.md says what the lies say", (t) => {
-  const rows = table().split("\n");
-  for (const row of rows) t.diagnostic(row);
-  const page = rowsOf(readFileSync(new URL("../../docs/SECURITY.md", import.meta.url), "utf8"));
-  const start = page.indexOf(rows[0] ?? "");
-  assert.deepEqual(page.slice(start + 2, start + 1 + rows.length), rows.slice(1));
-});
 
 describe("a relay that lies about the log", () => {
   for (const lie of lies) {

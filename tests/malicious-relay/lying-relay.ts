@@ -22,7 +22,7 @@ import { formatRelayAddress, parseRelayAddress } from "../../wire/relay-address.
 import type { FakeRelay } from "../client/support/fake-relay.ts";
 import type { ServerHandlers, ServerSocket, World } from "../client/support/world.ts";
 
-type Body = Envelope["body"];
+export type Body = Envelope["body"];
 
 /** What the liar says instead of an envelope: others under the same request id, or nothing. */
 export type Lie = (body: Body, session: LyingSession) => readonly Body[];
@@ -60,6 +60,8 @@ export class LyingRelay {
   readonly sessions = new Set<LyingSession>();
   /** Told to the one whom it is for; everybody else hears the truth. */
   readonly lies = new Map<string, Lie>();
+  /** What is answered to a request instead of asking the relay behind; undefined: it is asked. */
+  readonly answers = new Map<string, (request: Body) => readonly Body[] | undefined>();
   readonly relay: Relay;
   readonly defects: unknown[] = [];
 
@@ -126,7 +128,21 @@ export class LyingSession implements ServerHandlers, Port {
       return;
     }
     if (this.#transport === undefined) return;
-    this.#session?.receive(openRecord(this.#transport, bytes, recordBytesMax(blobBytesDefault)));
+    this.#ask(openRecord(this.#transport, bytes, recordBytesMax(blobBytesDefault)));
+  }
+
+  /** Passes requests on, but for those that the liar answers itself. */
+  #ask(plaintext: Uint8Array): void {
+    const answer = this.relay.answers.get(this.device);
+    if (answer === undefined) {
+      this.#session?.receive(plaintext);
+      return;
+    }
+    for (const { requestId, body } of decodeEnvelopes(new Uint8Array(plaintext), 2 ** 30)) {
+      const answers = answer(body);
+      if (answers === undefined) this.#session?.receive(encodeEnvelope(Number(requestId), body));
+      else for (const each of answers) this.tell(each, Number(requestId));
+    }
   }
 
   closed(): void {
