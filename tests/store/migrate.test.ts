@@ -13,7 +13,7 @@ import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { ChainedGroup } from "./support/chains.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { pragma, withDatabase } from "./support/raw-database.ts";
-import { batch, group } from "./support/rows.ts";
+import { batch, bytes, group } from "./support/rows.ts";
 
 /** The migrations there are, and one more that says `sql`. */
 async function withNextMigration(
@@ -102,22 +102,41 @@ test("a store of the first version opens, with what it had counted anew", async 
   const store = await openSqliteStore({ folder });
   assert.ok(store.copyBeforeMigration?.includes(".schema-1-"));
   const { age_s: ageS = -1 } = before[0] ?? {};
-  for (const { id, bytes, control } of before) {
+  for (const { id, bytes: counted, control } of before) {
     const loaded = await store.loadGroup(new Uint8Array(id));
     assert(loaded);
     const { group: row, devices } = loaded;
     assert.deepEqual(
       [row.bytes, row.controlBytes, row.snapshotBytes, row.replacedThrough, row.snapshotAgeS],
-      [bytes, control, 0, 0, ageS],
+      [counted, control, 0, 0, ageS],
     );
     assert.ok(control > 0);
     assert.ok(devices.length > 0 && devices.every(({ seenAgeS }) => seenAgeS === ageS));
     // And it takes what this version writes.
     const trims = [{ groupKey: row.groupKey, after: 0, through: row.head, headers: true }];
     const emptied = { floor: row.head, replacedThrough: row.head, blobs: 0, bytes: 0 };
-    await store.commit(batch({ groups: [{ ...row, ...emptied }], life: { ...noLife, trims } }));
+    const snapshots = [
+      {
+        row: {
+          snapshotKey: row.groupKey,
+          groupKey: row.groupKey,
+          snapshotId: bytes(32, row.groupKey),
+          deviceKey: 1,
+          replacesThrough: row.head,
+          storedAgeS: ageS,
+          effective: true,
+          confirmedBy: 0,
+          manifestBytes: 10,
+        },
+        manifest: bytes(10, 1),
+        signature: bytes(64, 1),
+        confirmation: bytes(0, 1),
+      },
+    ];
+    const life = { ...noLife, trims, snapshots };
+    await store.commit(batch({ groups: [{ ...row, ...emptied, snapshotBytes: 266 }], life }));
   }
-  assert.equal((await store.totals()).bytes, 0);
+  assert.equal((await store.totals()).bytes, 266 * before.length);
   await store.close();
   assert.deepEqual((await verifyStore(join(folder, databaseName))).findings, []);
 });
