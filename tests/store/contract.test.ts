@@ -101,6 +101,29 @@ for (const subject of subjects) {
       assert.equal(await store.loadGroup(bytes(32, 99)), undefined);
     });
 
+    test("rows whose numbers are large are read back as they were written, beside small ones", async (t) => {
+      const store = await subject.open(t);
+      const edges: Partial<BlobRow>[] = [
+        { deviceKey: 2 ** 24 - 1, epoch: 2 ** 18 - 1, bodyState: 7, storedAgeS: 2 ** 32 - 1 },
+        { deviceKey: 2 ** 24 },
+        { epoch: 2 ** 18 },
+        { storedAgeS: 2 ** 32 },
+        { header: bytes(2 ** 14 - 1, 3), body: bytes(0, 0) },
+        { header: bytes(2 ** 14, 3) },
+        { header: bytes(0, 0), body: bytes(2 ** 17, 9), bodyState: 1 },
+        { signature: bytes(65, 4) },
+      ];
+      const first = 2 ** 40;
+      for (const groupKey of [1, 2 ** 29 - 1, 2 ** 29]) {
+        const rows = edges.map((edge, i) => ({ ...blob(groupKey, first + i), ...edge }));
+        await store.commit(
+          batch({ groups: [group(groupKey, { head: first + rows.length - 1 })], blobs: rows }),
+        );
+        const found = await store.readBlobs(groupKey, 0, Number.MAX_SAFE_INTEGER, wide);
+        assert.deepEqual(found, rows);
+      }
+    });
+
     test("a group without devices is loaded without any", async (t) => {
       const store = await subject.open(t);
       await store.commit(batch({ groups: [group(1)] }));
