@@ -27,9 +27,11 @@ export function copyBytes(bytes: Uint8Array): Uint8Array {
 
 /**
  * Whether two arrays hold the same bytes. Takes the same time wherever they
- * differ; only their lengths, which are never secret here, end it early.
+ * differ; only their lengths, which are never secret here, end it early, and that
+ * both are one array.
  */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a === b) return true;
   if (a.byteLength !== b.byteLength) return false;
   let difference = 0;
   for (let i = 0; i < a.byteLength; i++) difference |= (a[i] as number) ^ (b[i] as number);

@@ -257,7 +257,7 @@ export class Transport {
       throw new SyncError(ErrorCode.RECORD_INVALID);
     }
     sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
-      output.subarray(offset, offset + length),
+      part(output, offset, length),
       plaintext,
       null,
       null,
@@ -285,7 +285,7 @@ export class Transport {
     if (length > output.byteLength - offset) throw new RangeError("output too small");
     try {
       sodium.crypto_aead_chacha20poly1305_ietf_decrypt(
-        output.subarray(offset, offset + length),
+        part(output, offset, length),
         null,
         message,
         null,
@@ -322,6 +322,11 @@ export class Transport {
     this.#sendKey.fill(0);
     this.#receiveKey.fill(0);
   }
+}
+
+/** A part of an array: itself where that is all of it, since even a view is an object to make. */
+function part(bytes: Uint8Array, offset: number, length: number): Uint8Array {
+  return length === bytes.byteLength ? bytes : bytes.subarray(offset, offset + length);
 }
 
 /** A message counter in the form the cipher takes it: 4 zero bytes, then little-endian (section 12.4). */

@@ -24,6 +24,17 @@ const varintTag = (field: number): number => field * 8;
 const bytesTag = (field: number): number => field * 8 + 2;
 const bodyTags = { push: 162, pushAck: 170, blobs: 194, deliver: 202 } as const;
 
+type HotTag = (typeof bodyTags)[keyof typeof bodyTags];
+
+function isHot(tag: number): tag is HotTag {
+  return (
+    tag === bodyTags.push ||
+    tag === bodyTags.pushAck ||
+    tag === bodyTags.blobs ||
+    tag === bodyTags.deliver
+  );
+}
+
 /** Thrown and caught here: the input is not in the form this file reads. */
 const otherForm = new Error("left to the generic decoder");
 
@@ -63,28 +74,25 @@ class Reader {
     const tag = this.#end - this.#offset < 2 ? 0 : (this.#bytes[this.#offset] as number);
     // Fields 16 to 31: the second byte of the tag is 1.
     if (this.#bytes[this.#offset + 1] !== 1) return undefined;
-    const read = this.#bodyReader(tag);
-    if (read === undefined) return undefined;
+    if (!isHot(tag)) return undefined;
     this.#offset += 2;
     const end = this.#length();
     if (end !== this.#end) return undefined;
-    const body = read();
+    const body = this.#body(tag);
     if (this.#offset !== this.#end) return undefined;
     return { $typeName: "syncrelay.sync.v1.Envelope", requestId, body };
   }
 
-  #bodyReader(tag: number): (() => HotBody) | undefined {
+  #body(tag: HotTag): HotBody {
     switch (tag) {
       case bodyTags.push:
-        return () => ({ case: "push", value: this.#push() });
+        return { case: "push", value: this.#push() };
       case bodyTags.pushAck:
-        return () => ({ case: "pushAck", value: this.#pushAck() });
+        return { case: "pushAck", value: this.#pushAck() };
       case bodyTags.blobs:
-        return () => ({ case: "blobs", value: this.#blobs() });
+        return { case: "blobs", value: this.#blobs() };
       case bodyTags.deliver:
-        return () => ({ case: "deliver", value: this.#deliver() });
-      default:
-        return undefined;
+        return { case: "deliver", value: this.#deliver() };
     }
   }
 

@@ -16,7 +16,8 @@ export function sealRecord(transport: Transport, plaintext: Uint8Array): Uint8Ar
   const record = new Uint8Array(plaintext.byteLength + messages * noiseTagBytes);
   let written = 0;
   for (let start = 0; start < plaintext.byteLength; start += noisePlaintextBytesMax) {
-    const piece = plaintext.subarray(start, start + noisePlaintextBytesMax);
+    const piece =
+      messages === 1 ? plaintext : plaintext.subarray(start, start + noisePlaintextBytesMax);
     written += transport.encryptInto(piece, record, written);
   }
   return record;
@@ -36,7 +37,7 @@ export function openRecord(transport: Transport, record: Uint8Array, bytesMax: n
   const plaintext = new Uint8Array(record.byteLength - messages * noiseTagBytes);
   let written = 0;
   for (let start = 0; start < record.byteLength; start += noiseMessageBytesMax) {
-    const message = record.subarray(start, start + noiseMessageBytesMax);
+    const message = messages === 1 ? record : record.subarray(start, start + noiseMessageBytesMax);
     written += transport.decryptInto(message, plaintext, written);
   }
   return plaintext;
