@@ -34,6 +34,8 @@ export interface Comparing {
   linkOf(sender: string, seq: number): Uint8Array | undefined;
   /** Whether the sender itself has given up that link. */
   abandoned(sender: string, link: Uint8Array): boolean;
+  /** The last seq that counts of a device that was removed. */
+  closing?(sender: string): number | undefined;
 }
 
 /** What a claim about a place comes to. */
@@ -43,7 +45,10 @@ export type Compared = "met" | "missing" | "different";
 export function compareClaim(at: Comparing, sender: string, seen: ChainPlace): Compared {
   if (at.abandoned(sender, seen.link)) return "met";
   const place = at.senders.get(sender);
-  if (place === undefined || place.seq < seen.seq) return "missing";
+  if (place === undefined || place.seq < seen.seq) {
+    // Whoever removed its sender closed it below: that does not count, whether or not it was seen.
+    return seen.seq > (at.closing?.(sender) ?? Number.POSITIVE_INFINITY) ? "met" : "missing";
+  }
   const link = place.seq === seen.seq ? place.link : at.linkOf(sender, seen.seq);
   return link === undefined || equalBytes(link, seen.link) ? "met" : "different";
 }
