@@ -18,8 +18,6 @@ export interface Known {
   readonly senders: Positions;
   /** A link this device verified, where it is still known. */
   readonly linkOf: (sender: string, seq: number) => Uint8Array | undefined;
-  /** Who made the snapshot: of its own entries it may have more than it had pushed. */
-  readonly author: string;
 }
 
 /** Whether a frontier says what this device knows. */
@@ -32,9 +30,7 @@ export function agrees(frontier: Positions, known: Known): boolean {
   for (const [sender, claimed] of frontier) {
     if (claimed.seq <= (known.places.get(sender)?.seq ?? 0)) continue;
     const link = linkAt(known, sender, claimed.seq);
-    if (link === undefined ? sender !== known.author : !equalBytes(link, claimed.link)) {
-      return false;
-    }
+    if (link === undefined || !equalBytes(link, claimed.link)) return false;
   }
   return true;
 }

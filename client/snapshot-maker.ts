@@ -61,8 +61,6 @@ type Claimed = Omit<SnapshotContent, "parts">;
 
 export interface MakerOptions {
   readonly snapshot: SnapshotFunction | undefined;
-  /** The app's state contains what it pushed from then on, not only from its place in the log on. */
-  readonly stateHoldsQueued: boolean;
 }
 
 export class SnapshotMaker {
@@ -160,7 +158,7 @@ export class SnapshotMaker {
 
   /** What a snapshot made now contains; undefined where none can be made yet. */
   #claims(): Claimed | undefined {
-    const { session, log, chain, own, deviceText } = this.#core;
+    const { session, log, chain } = this.#core;
     const { hindrance } = this;
     if (hindrance === "refused" && session !== undefined) {
       throw new SyncError(ErrorCode.HISTORY_ALTERED, {
@@ -170,7 +168,6 @@ export class SnapshotMaker {
     if (session === undefined || hindrance !== undefined) return undefined;
     if (chain === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
     const frontier = new Map<string, ChainPlace>(log.senders);
-    if (this.#options.stateHoldsQueued && own.last.seq > 0) frontier.set(deviceText, own.last);
     return {
       logId: log.logId,
       replacesThrough: log.read,

@@ -49,12 +49,6 @@ export interface SnapshotOptions {
    * entries once it is pushed. Without it, the app is told of a `gap` instead.
    */
   readonly restore?: RestoreFunction;
-  /**
-   * The app's state holds what it pushed from then on, not only from its place in the log on. Where it
-   * says so, a snapshot that is made while the group is full counts what is queued as contained; else
-   * that comes again to whoever takes it over. Default: false.
-   */
-  readonly stateHoldsQueued?: boolean;
 }
 
 type Task = "look" | "confirm" | "make";
@@ -83,10 +77,7 @@ export class Snapshots {
     this.#core = parts.core;
     this.#parts = parts;
     this.#loader = new SnapshotLoader(parts, options.restore);
-    this.#maker = new SnapshotMaker(parts, {
-      snapshot: options.snapshot,
-      stateHoldsQueued: options.stateHoldsQueued === true,
-    });
+    this.#maker = new SnapshotMaker(parts, { snapshot: options.snapshot });
   }
 
   get loader(): SnapshotLoader {
@@ -304,7 +295,6 @@ export class Snapshots {
     const known = {
       places,
       senders,
-      author: idText(opened.author),
       linkOf: (sender: string, seq: number) => reader.linkOf(sender, seq),
     };
     if (!agrees(frontier, known)) {

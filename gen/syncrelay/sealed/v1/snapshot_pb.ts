@@ -23,8 +23,8 @@ export const file_syncrelay_sealed_v1_snapshot: GenFile = /*@__PURE__*/
  */
 export type SnapshotClaims = Message<"syncrelay.sealed.v1.SnapshotClaims"> & {
   /**
-   * Every sender's position that the state contains, former devices' too, and
-   * the author's own queued entries where the state holds them.
+   * Every sender's position that the state contains, former devices' too. What
+   * its author has queued is not among it.
    *
    * @generated from field: repeated syncrelay.sealed.v1.SenderLink frontier = 1;
    */
