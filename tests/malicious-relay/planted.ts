@@ -133,14 +133,14 @@ export const trustBugs: readonly PlantedBug[] = [
     file: "client/witnesses.ts",
     from: "    if (before?.counter === claims.counter && !equalBytes(before.hash, hash)) {",
     to: "    if (before?.counter === -1) {",
-    proof: { tests: ["client/"] },
+    proof: { tests: ["malicious-relay/witnesses"] },
   },
   {
     name: "trust: a forked membership goes unnoticed",
     file: "client/witnesses.ts",
     from: "    if (known !== undefined && !equalBytes(known, head)) {",
     to: "    if (known !== undefined && known.byteLength === 0) {",
-    proof: { tests: ["client/"] },
+    proof: { tests: ["malicious-relay/witnesses"] },
   },
   {
     name: "trust: the relay's key is not compared",
