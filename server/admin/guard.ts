@@ -42,17 +42,23 @@ export class Guard {
   readonly #counters: AdminCounters;
   readonly #monotonicMs: () => number;
   readonly #needs: ReadonlyMap<string, Needs>;
+  readonly #learn: () => Promise<ReadonlyMap<string, Needs>>;
   readonly #failures = new Map<string, TokenBucket>();
 
-  /** `tokens`: undefined where everybody who reaches the side API may use it. */
+  /**
+   * `tokens`: undefined where everybody who reaches the side API may use it. `learn` tells what paths ask
+   * for that `needs` does not hold; it is asked only for somebody with a token.
+   */
   constructor(
     tokens: Tokens | undefined,
     needs: ReadonlyMap<string, Needs>,
     counters: AdminCounters,
     monotonicMs: () => number,
+    learn: () => Promise<ReadonlyMap<string, Needs>> = () => Promise.resolve(new Map()),
   ) {
     this.#tokens = tokens;
     this.#needs = needs;
+    this.#learn = learn;
     this.#counters = counters;
     this.#monotonicMs = monotonicMs;
   }
@@ -65,9 +71,8 @@ export class Guard {
   }
 
   async #check(request: GuardedRequest): Promise<Verdict> {
-    // A path that is not there is told only to whoever may look.
-    const needs = this.#needs.get(request.path) ?? "read";
-    if (needs === "nothing") return admitted("nothing");
+    const known = this.#needs.get(request.path);
+    if (known === "nothing") return admitted("nothing");
     if (this.#tokens === undefined) {
       // Without tokens a page in this machine's browser must not get here by a name of its own.
       return isLoopbackName(request.host) ? admitted("admin") : refused("forbidden");
@@ -77,6 +82,8 @@ export class Guard {
     if (scope === undefined) {
       return refused(this.#failed(request.address) ? "unauthenticated" : "limited");
     }
+    // A path that is not there is told only to whoever may look.
+    const needs = known ?? (await this.#learn()).get(request.path) ?? "read";
     return needs === "admin" && scope !== "admin" ? refused("forbidden") : admitted(scope);
   }
 

@@ -6,26 +6,8 @@
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { createServer as createHttp2Server, type Http2Server } from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import type { DescService } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  createContextValues,
-  type Interceptor,
-} from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { Health as GrpcHealth } from "../../gen/grpc/health/v1/health_pb.ts";
-import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
-import { BackupService } from "../../gen/syncrelay/admin/v1/backup_pb.ts";
-import { DeviceService } from "../../gen/syncrelay/admin/v1/device_pb.ts";
-import { GroupService } from "../../gen/syncrelay/admin/v1/group_pb.ts";
-import { type Health, HealthService, Scope } from "../../gen/syncrelay/admin/v1/health_pb.ts";
-import { InviteService } from "../../gen/syncrelay/admin/v1/invite_pb.ts";
-import { MaintenanceService } from "../../gen/syncrelay/admin/v1/maintenance_pb.ts";
-import { MetricsService } from "../../gen/syncrelay/admin/v1/metrics_pb.ts";
+import { type Health, Scope } from "../../gen/syncrelay/admin/v1/health_pb.ts";
 import { toHex } from "../../wire/bytes.ts";
-import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { limitKey } from "../net/addresses.ts";
 import { statusWord } from "../observe/health.ts";
 import { type AdminCounters, readMetrics } from "../observe/metrics.ts";
@@ -34,23 +16,9 @@ import { prometheusContentType, prometheusText } from "../observe/prometheus.ts"
 import { parseListen } from "../options.ts";
 import type { Relay } from "../relay.ts";
 import { type PageAnswer, StatusPage } from "../status-page/status-page.ts";
-import { backupService } from "./backup.ts";
-import { deviceService } from "./devices.ts";
-import { connectErrorOf } from "./errors.ts";
-import { groupService } from "./groups.ts";
-import { Guard, type Needs, needsOf, type Refusal } from "./guard.ts";
-import { inviteService } from "./invites.ts";
-import { maintenanceService } from "./maintenance.ts";
-import { reflectionService } from "./reflection.ts";
-import {
-  grpcHealthService,
-  healthService,
-  metricsService,
-  type StatusSources,
-  scopeKey,
-} from "./status.ts";
+import { Guard, type Needs, type Refusal } from "./guard.ts";
+import type { CallHandler } from "./rpc.ts";
 import type { Tokens } from "./tokens.ts";
-import { Watchers } from "./watch.ts";
 
 export interface SideListenerOptions {
   readonly relay: Relay;
@@ -63,26 +31,14 @@ export interface SideListenerOptions {
   readonly patienceMs?: number;
 }
 
-/** A request or an answer larger than this, in bytes, is no use of this API. */
-const readBytesMax = 64 * 1024;
 const connectionsMax = 128;
 const patienceMsDefault = 10_000;
 /** How long an HTTP/2 connection may be idle before it takes no new streams, in milliseconds. */
 const idleMsMax = 60_000;
+/** Calls that need no token: gRPC's own health. */
+const openCalls = ["Check", "Watch"].map((method) => `/grpc.health.v1.Health/${method}`);
 /** How an HTTP/2 connection begins. */
 const http2Preface = "PRI ";
-
-const services: readonly DescService[] = [
-  HealthService,
-  MetricsService,
-  InviteService,
-  GroupService,
-  DeviceService,
-  BackupService,
-  MaintenanceService,
-  GrpcHealth,
-  ServerReflection,
-];
 
 /** What HTTP/1.1 and HTTP/2 requests and answers have in common, as far as it is used here. */
 interface Request {
@@ -118,6 +74,7 @@ export class SideListener {
   readonly #sockets = new Set<Socket>();
   readonly #patienceMs: number;
   readonly #page: StatusPage;
+  #rpc: Promise<CallHandler> | undefined;
   /** What whoever sent a request may do. */
   readonly #scopes = new WeakMap<object, Scope>();
 
@@ -125,26 +82,24 @@ export class SideListener {
     this.#options = options;
     this.#patienceMs = options.patienceMs ?? patienceMsDefault;
     const { relay } = options;
-    const needs = needsOf(services);
-    for (const method of GrpcHealth.methods) {
-      needs.set(`/${GrpcHealth.typeName}/${method.name}`, "nothing");
-    }
-    needs.set("/health", "nothing");
+    const needs = new Map<string, Needs>([
+      ["/health", "nothing"],
+      ["/metrics", "read"],
+      ...openCalls.map((path) => [path, "nothing"] as const),
+    ]);
     this.#page = new StatusPage({ tokens: options.tokens !== undefined });
     for (const target of this.#page.targets) needs.set(target, "nothing");
-    this.#guard = new Guard(options.tokens, needs, this.counters, relay.world.monotonicMs);
-    const rpc = connectNodeAdapter({
-      routes: (router) => this.#route(router),
-      interceptors: [this.#translate],
-      readMaxBytes: readBytesMax,
-      // Nothing here is large enough; and what is not decompressed cannot grow.
-      acceptCompression: [],
-      shutdownSignal: this.#stop.signal,
-      grpcWeb: true,
-      contextValues: (request) =>
-        createContextValues().set(scopeKey, this.#scopes.get(request) ?? Scope.UNSPECIFIED),
-    });
-    type Take = (request: Request, response: Response, pass: () => void) => void;
+    this.#guard = new Guard(
+      options.tokens,
+      needs,
+      this.counters,
+      relay.world.monotonicMs,
+      async () => {
+        const { rpcNeeds } = await import("./rpc.ts");
+        return rpcNeeds();
+      },
+    );
+    type Take = (request: Request, response: Response, pass: () => Promise<void>) => void;
     const take: Take = (request, response, pass) => {
       this.#take(request, response, pass).catch((error: unknown) => {
         this.#defect(error);
@@ -158,11 +113,13 @@ export class SideListener {
         requestTimeout: 3 * this.#patienceMs,
         connectionsCheckingInterval: Math.ceil(this.#patienceMs / 10),
       },
-      (request, response) => take(request, response, () => rpc(request, response)),
+      (request, response) =>
+        take(request, response, async () => (await this.#calls())(request, response)),
     );
     this.#http2 = createHttp2Server(
       { settings: { maxConcurrentStreams: 64, maxHeaderListSize: 16_384 } },
-      (request, response) => take(request, response, () => rpc(request, response)),
+      (request, response) =>
+        take(request, response, async () => (await this.#calls())(request, response)),
     );
     this.#http2.on("session", (session) => session.setTimeout(idleMsMax, () => session.close()));
     // It never listens by itself, and only listening begins to look for requests that take too long.
@@ -187,7 +144,10 @@ export class SideListener {
   /** Ends streams and connections, and resolves when nothing is left. */
   async close(): Promise<void> {
     this.#watch.close();
-    this.#stop.abort(connectErrorOf(new SyncError(ErrorCode.DRAINING)));
+    if (this.#rpc !== undefined) {
+      const { drainingError } = await import("./rpc.ts");
+      this.#stop.abort(drainingError());
+    }
     const closed = new Promise<void>((resolve) => this.#net.close(() => resolve()));
     // What streams still say goes out; nobody is waited for.
     await new Promise((resolve) => setImmediate(resolve));
@@ -197,24 +157,19 @@ export class SideListener {
     await closed;
   }
 
-  #route(router: ConnectRouter): void {
-    const { relay } = this.#options;
-    const sources: StatusSources = {
-      health: this.#options.health,
-      metrics: () => this.#metrics(),
-      nowMs: relay.world.nowMs,
-      watchers: new Watchers(),
-    };
-    router.service(HealthService, healthService(sources));
-    router.service(MetricsService, metricsService(sources));
-    router.service(InviteService, inviteService(relay));
-    router.service(GroupService, groupService(relay));
-    router.service(DeviceService, deviceService(relay));
-    router.service(BackupService, backupService(relay));
-    router.service(MaintenanceService, maintenanceService(relay));
-    const served = new Set(services.map((service) => service.typeName));
-    router.service(GrpcHealth, grpcHealthService(sources, served));
-    router.service(ServerReflection, reflectionService(services, sources.watchers));
+  /** What answers calls: its libraries are loaded with the first one, and most relays never get one. */
+  #calls(): Promise<CallHandler> {
+    this.#rpc ??= import("./rpc.ts").then(({ openRpc }) =>
+      openRpc({
+        relay: this.#options.relay,
+        health: this.#options.health,
+        metrics: () => this.#metrics(),
+        scopeOf: (request) => this.#scopes.get(request),
+        defect: (error) => this.#defect(error),
+        stop: this.#stop.signal,
+      }),
+    );
+    return this.#rpc;
   }
 
   async #metrics() {
@@ -225,42 +180,6 @@ export class SideListener {
       process: this.#watch.read(),
       admin: this.counters,
     });
-  }
-
-  /** What handlers throw becomes what Connect tells: once, here. */
-  readonly #translate: Interceptor = (next) => async (request) => {
-    const tellsHealth = [HealthService, GrpcHealth].some(
-      (service) => service.typeName === request.service.typeName,
-    );
-    if (this.#options.relay.draining && !tellsHealth) {
-      throw connectErrorOf(new SyncError(ErrorCode.DRAINING));
-    }
-    try {
-      const response = await next(request);
-      if (!response.stream) return response;
-      return { ...response, message: this.#translateItems(response.message) };
-    } catch (error) {
-      throw this.#told(error);
-    }
-  };
-
-  /** A stream may fail long after its call was answered. */
-  async *#translateItems<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
-    try {
-      yield* items;
-    } catch (error) {
-      throw this.#told(error);
-    }
-  }
-
-  #told(error: unknown): ConnectError {
-    if (error instanceof ConnectError) return error;
-    if (error instanceof SyncError) return connectErrorOf(error);
-    // A caller that went away, or the relay that shuts down, ends what it waits for.
-    if (error instanceof Error && error.name === "AbortError") {
-      return new ConnectError("ended", Code.Canceled);
-    }
-    return new ConnectError(`internal error ${this.#defect(error)}`, Code.Internal);
   }
 
   /** Logs a defect; returns the id to find it by. */
@@ -292,7 +211,7 @@ export class SideListener {
     socket.on("readable", onReadable);
   }
 
-  async #take(request: Request, response: Response, pass: () => void): Promise<void> {
+  async #take(request: Request, response: Response, pass: () => Promise<void>): Promise<void> {
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
     const verdict = await this.#guard.check({
       path,
@@ -334,7 +253,7 @@ export class SideListener {
       answerText(response, 200, prometheusContentType, prometheusText(await this.#metrics()));
       return;
     }
-    pass();
+    await pass();
   }
 
   #answerPage(request: Request, response: Response, page: PageAnswer): void {
