@@ -321,13 +321,18 @@ export class Inbox {
     return this.#writing;
   }
 
+  get #unsettled(): boolean {
+    return this.#writing !== undefined || this.#dirty;
+  }
+
   /** Resolves when everything that was acknowledged is on disk, also what was while that was written. */
   async settled(): Promise<void> {
-    while (this.#writing !== undefined || this.#dirty) await this.flush();
+    while (this.#unsettled) await this.flush();
   }
 
   async close(): Promise<void> {
-    await this.settled();
+    // Where nothing is being written it is closed at once: who asks next must not wait for more.
+    if (this.#unsettled) await this.settled();
     this.#closed = true;
     this.#cancelTimer?.();
     this.wake();
