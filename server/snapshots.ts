@@ -65,11 +65,9 @@ export function planSnapshot(
   const tooMuch = spaceRefusal(draft, group, bytes, true, bounds);
   if (tooMuch !== undefined) return tooMuch;
 
-  for (const one of life.snapshots(group)) {
-    if (!one.effective && one.deviceKey === device.row.deviceKey) {
-      dropSnapshot(draft, group, one, found.superseded);
-    }
-  }
+  const superseded = life
+    .snapshots(group)
+    .filter((one) => !one.effective && one.deviceKey === device.row.deviceKey);
   const snapshotKey = nextSnapshotKey();
   life.addSnapshot(
     group,
@@ -98,6 +96,8 @@ export function planSnapshot(
     part.holders.delete(device.row.deviceKey);
     part.row = { ...part.row, passing: false };
   }
+  // Only now: the older one may hold the same parts, where its author asked again.
+  for (const one of superseded) dropSnapshot(draft, group, one, found.superseded);
   return undefined;
 }
 

@@ -173,6 +173,27 @@ test("11.19 11.20 an author's newer snapshot takes the place of one that is not 
   assert.equal(first.last("objectState").complete, true);
 });
 
+test("11.19 11.20 a part that the older and the newer snapshot name alike stays", async () => {
+  const { world, first, a, pushed } = await written(3);
+  const link = pushed[1]?.link ?? bytes(32, 0);
+  const content = bytes(400, 1);
+  const one = await snapshotBy(world, first, a, { cursor: 2, link, content });
+  await asked(first, { case: "ack", value: { applied: 3n } });
+  // The author saw that the part is there, and stores it no second time.
+  const manifest = manifestOf({
+    author: a.id,
+    logId: (await loaded(world)).group.logId,
+    replacesThrough: 3,
+    link: a.link,
+    parts: [one.part],
+  });
+  const two = { manifest, signature: bytes(64, 1) };
+  assert.match(await asked(first, { case: "putSnapshot", value: two }), /done$/);
+  assert.equal((await loaded(world)).group.snapshotBytes, 400 + 256 + manifest.byteLength + 256);
+  await asked(first, { case: "statObject", value: { objectId: one.part } });
+  assert.equal(first.last("objectState").complete, true);
+});
+
 test("11.23 an effective snapshot supersedes the one before and those that replace no more", async () => {
   const { world, first, second, a, b, pushed } = await written(6);
   const link = (cursor: number): Uint8Array => pushed[cursor - 1]?.link ?? bytes(32, 0);
