@@ -261,8 +261,9 @@ export class Snapshots {
         if (!(error instanceof SyncError) || !session.open) throw error;
         if (error.code < 800 && error.code !== ErrorCode.NOT_A_MEMBER) throw error;
         if (opened === undefined) {
-          // What does not open has no place among the others: nothing behind it is looked for.
-          this.#tell(error, undefined);
+          // What does not open has no place among the others: nothing behind it is looked for. One whose
+          // author was removed since, or is not yet known here, is only left alone.
+          if (error.code !== ErrorCode.NOT_A_MEMBER) this.#tell(error, undefined);
           break;
         }
         // A newer one may have taken its place meanwhile, and its parts went with it.
