@@ -22,7 +22,7 @@ import type { Group } from "./group.ts";
 import { Retry } from "./retry.ts";
 import { addDevice } from "./seal/changes.ts";
 import { type ControlChain, members } from "./seal/membership.ts";
-import { StateStoreError } from "./state-store.ts";
+import { endSession } from "./session-end.ts";
 
 /** Other members' changes that come first, in a row, before it is put off for a moment. */
 const conflictsMax = 16;
@@ -114,7 +114,7 @@ export class Additions {
     if (this.#session === undefined) return;
     this.#running = true;
     this.#work()
-      .catch((error: unknown) => this.#failed(error))
+      .catch((error: unknown) => endSession(this.#core, this.#session, error))
       .finally(() => {
         this.#running = false;
         if (!this.#again) return;
@@ -249,20 +249,5 @@ export class Additions {
       this.#core.failed(error);
     }
     return error;
-  }
-
-  #failed(error: unknown): void {
-    // A chain that does not hold: the session is of no use.
-    if (error instanceof SyncError) {
-      this.#session?.close(error);
-      return;
-    }
-    if (error instanceof StateStoreError) {
-      if (error.problem === "closed") return;
-      this.#core.failed(error);
-      this.#session?.close(new SyncError(ErrorCode.CONNECTION_LOST, { cause: error }));
-      return;
-    }
-    throw error;
   }
 }

@@ -25,7 +25,8 @@ import { Retry } from "./retry.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 import { removeDevices, rename, rotate } from "./seal/changes.ts";
 import { type ControlChain, isMember } from "./seal/membership.ts";
-import { StateStoreError, type StateTransaction } from "./state-store.ts";
+import { endSession } from "./session-end.ts";
+import type { StateTransaction } from "./state-store.ts";
 
 /** How old an epoch becomes, in milliseconds by the clocks that people see. */
 export const epochAgeMsMax = 90 * 24 * 60 * 60 * 1000;
@@ -306,7 +307,7 @@ export class MembershipChanges {
     if (this.#session === undefined) return;
     this.#running = true;
     this.#work()
-      .catch((error: unknown) => this.#failed(error))
+      .catch((error: unknown) => endSession(this.#core, this.#session, error))
       .finally(() => {
         this.#running = false;
         if (this.#again) {
@@ -446,21 +447,6 @@ export class MembershipChanges {
       this.#aged = epoch;
       this.#run();
     });
-  }
-
-  #failed(error: unknown): void {
-    // A chain that does not hold: the session is of no use.
-    if (error instanceof SyncError) {
-      this.#session?.close(error);
-      return;
-    }
-    if (error instanceof StateStoreError) {
-      if (error.problem === "closed") return;
-      this.#core.failed(error);
-      this.#session?.close(new SyncError(ErrorCode.CONNECTION_LOST, { cause: error }));
-      return;
-    }
-    throw error;
   }
 }
 
