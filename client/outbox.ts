@@ -139,6 +139,11 @@ export class Outbox {
     return this.#stage.kind === "sending";
   }
 
+  /** Whether this session has shown how much of this chain the relay has. */
+  get compared(): boolean {
+    return this.#stage.kind === "sending" || this.#stage.kind === "held";
+  }
+
   /** Whether a restored relay still lacks what it had of this device. */
   get owes(): boolean {
     const { own, changes } = this.#core;

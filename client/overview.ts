@@ -36,6 +36,8 @@ export class Overview {
     const inSync =
       connection.state === "online" &&
       reader.caughtUp &&
+      // A restored relay may lack what it once confirmed.
+      outbox.compared &&
       queued === 0 &&
       unacknowledged === 0 &&
       core.findings.count === 0 &&
@@ -55,7 +57,7 @@ export class Overview {
       appliedCursor: inbox.appliedCursor,
       head: core.head,
       unacknowledged,
-      refused: refusals.count,
+      refused: refusals.certain,
       findings: core.findings.count,
       epoch: chain?.epoch ?? 0,
       devices: chain === undefined ? 0 : members(chain).length,
@@ -114,7 +116,7 @@ export class Overview {
 
   /** The status is told once a turn, and only where it differs. */
   moved(): void {
-    const { core, inbox, reader } = this.#parts;
+    const { core, inbox, outbox, reader } = this.#parts;
     inbox.wake();
     if (this.#soon) return;
     this.#soon = true;
@@ -122,7 +124,8 @@ export class Overview {
       this.#soon = false;
       if (this.#standing.closed) return;
       const status = this.status();
-      if (status.connection.state === "online" && reader.caughtUp && status.queued === 0) {
+      const all = reader.caughtUp && outbox.compared && status.queued === 0;
+      if (status.connection.state === "online" && all) {
         this.#lastSyncMs = core.host.nowMs();
       }
       const { lastSyncMs: _lastSyncMs, ...rest } = status;

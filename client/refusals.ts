@@ -89,6 +89,13 @@ export class Refusals {
     return this.#kept.size;
   }
 
+  /** How many of them what is still to be read cannot explain: bodies are missing until the head says so. */
+  get certain(): number {
+    let explicable = 0;
+    for (const cursor of this.#open.values()) if (!this.#told.has(cursor)) explicable += 1;
+    return this.#kept.size - explicable;
+  }
+
   /** The lowest cursor among them. */
   get first(): number | undefined {
     return this.#first;

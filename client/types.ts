@@ -162,7 +162,7 @@ export interface Status {
   readonly head: number | undefined;
   /** Stored entries that the app has not acknowledged. */
   readonly unacknowledged: number;
-  /** Entries that were refused, or wait behind a refused one. */
+  /** Entries that were refused, or wait behind a refused one; a missing body only once nothing can explain it. */
   readonly refused: number;
   /** What else was found wrong with the history, and nothing has made good. */
   readonly findings: number;

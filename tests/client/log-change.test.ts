@@ -296,3 +296,45 @@ test("an entry that was made good late, and waits for the app while the log chan
   assert.deepEqual(await b.take(), ["two", "one"]);
   await world.until(() => b.inSync);
 });
+
+test("PROTOCOL 4.8: no device is in sync before it has seen how much of its chain a relay has", async () => {
+  const relay = new FakeRelay(new World());
+  const { world } = relay;
+  const a = await founder(relay);
+  const b = await member(a);
+  await a.push("before");
+  await world.until(() => b.client.status().readCursor === 1);
+  await b.take();
+  const { logId } = relay.group;
+  const backup = relay.backup();
+  // What it pushes is confirmed, and not shown to it yet.
+  relay.meddler = {
+    reply: (session, envelope) =>
+      session.device === b.client.deviceId &&
+      decodeEnvelopes(envelope, envelope.byteLength)[0]?.body.case === "deliver"
+        ? undefined
+        : envelope,
+  };
+  await b.push("of b");
+  await world.result(b.client.flush());
+  relay.stop();
+  relay.meddler = {};
+  // Its file, copied back: the head is where the device has read to.
+  relay.restore(backup);
+  relay.group.logId = logId;
+  // A disk that takes longer than the relay.
+  const { store } = b;
+  const transaction = store.transaction.bind(store);
+  store.transaction = async (run) => {
+    const result = await transaction(run);
+    await new Promise<void>((resolve) => void world.after(100, resolve));
+    return result;
+  };
+  relay.start();
+  let early = 0;
+  b.client.on("status", ({ inSync }) => {
+    if (inSync && relay.group.blobs.length === 1) early += 1;
+  });
+  await world.until(() => relay.group.blobs.length === 2);
+  assert.equal(early, 0);
+});

@@ -86,4 +86,26 @@ describe("refusals", () => {
     assert.equal(kept.missing(stored.blob?.blobId as Uint8Array), undefined);
     assert.deepEqual([kept.count, kept.first, kept.last], [0, undefined, undefined]);
   });
+
+  test("PROTOCOL 13.12: a missing body counts among them once the head was reached", async () => {
+    const { core, kept } = refusals();
+    const written = (refused: readonly [number, ErrorCode][]): Promise<unknown> =>
+      core.disk.write(
+        (tx) =>
+          kept.write(
+            tx,
+            refused.map(([cursor, code]) => ({ stored: blobAt(cursor), code })),
+            [],
+          ),
+        (taken) => taken(),
+      );
+    await written([
+      [5, ErrorCode.UNSPECIFIED],
+      [6, ErrorCode.HISTORY_ALTERED],
+    ]);
+    assert.deepEqual([kept.count, kept.certain], [2, 1]);
+    kept.atHead();
+    await written([[7, ErrorCode.UNSPECIFIED]]);
+    assert.deepEqual([kept.count, kept.certain], [3, 2]);
+  });
 });
