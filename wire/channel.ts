@@ -3,16 +3,16 @@
  * then of no use, so that what belongs to one cannot be done to the other.
  *
  * `noise-handshake` runs the handshake. After the split the transport encrypts
- * with the same library's primitive directly, into the caller's buffer. What
+ * directly, into the caller's buffer. What
  * the library leaves to its caller is done here: the length of handshake
  * messages, a Diffie-Hellman result of zero, the reuse of a failed state, and
  * the end of its 32-bit nonce counter.
  */
 import Noise from "noise-handshake";
 import curve from "noise-handshake/dh.js";
-import sodium from "sodium-universal";
 import { ErrorCode } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { copyBytes, isZero } from "./bytes.ts";
+import { chacha } from "./chacha.ts";
 import { SyncError } from "./errors.ts";
 import {
   handshakeBytesMax,
@@ -256,14 +256,7 @@ export class Transport {
       this.close();
       throw new SyncError(ErrorCode.RECORD_INVALID);
     }
-    sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
-      part(output, offset, length),
-      plaintext,
-      null,
-      null,
-      this.#sendNonce.next(),
-      this.#sendKey,
-    );
+    chacha.seal(this.#sendKey, this.#sendNonce.next(), plaintext, part(output, offset, length));
     return length;
   }
 
@@ -284,13 +277,11 @@ export class Transport {
     const length = message.byteLength - noiseTagBytes;
     if (length > output.byteLength - offset) throw new RangeError("output too small");
     try {
-      sodium.crypto_aead_chacha20poly1305_ietf_decrypt(
-        part(output, offset, length),
-        null,
-        message,
-        null,
-        this.#receiveNonce.next(),
+      chacha.open(
         this.#receiveKey,
+        this.#receiveNonce.next(),
+        message,
+        part(output, offset, length),
       );
     } catch (cause) {
       this.close();

@@ -3,11 +3,15 @@
  * of the room that touches one. Nothing here knows what is sealed or signed.
  */
 
+import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
+import { ed25519 } from "@noble/curves/ed25519.js";
 import { argon2idAsync } from "@noble/hashes/argon2.js";
 import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { ml_kem768_x25519 as xWing } from "@noble/post-quantum/hybrid.js";
 import sodium from "sodium-universal";
+import { concatBytes } from "../../wire/bytes.ts";
+import { nativeSodium } from "../../wire/chacha.ts";
 
 /** Fresh random bytes: an argument, so that whoever runs a device decides where they come from. */
 export type Random = (length: number) => Uint8Array;
@@ -42,6 +46,59 @@ export function deriveKey(
   return hkdf(sha256, secret, options.salt, info, keyBytes);
 }
 
+/** XChaCha20-Poly1305 of one library. `open` throws where nothing authenticates. */
+export interface XChaCha {
+  seal(
+    key: Uint8Array,
+    nonce: Uint8Array,
+    associated: Uint8Array | undefined,
+    plaintext: Uint8Array,
+    output: Uint8Array,
+  ): void;
+  open(
+    key: Uint8Array,
+    nonce: Uint8Array,
+    associated: Uint8Array | undefined,
+    ciphertext: Uint8Array,
+    output: Uint8Array,
+  ): void;
+}
+
+export const sodiumXChaCha: XChaCha = {
+  seal(key, nonce, associated, plaintext, output) {
+    sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(
+      output,
+      plaintext,
+      associated ?? null,
+      null,
+      nonce,
+      key,
+    );
+  },
+  open(key, nonce, associated, ciphertext, output) {
+    sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(
+      output,
+      null,
+      ciphertext,
+      associated ?? null,
+      nonce,
+      key,
+    );
+  },
+};
+
+/** The same in JavaScript: for pages, whose libsodium lacks it. */
+export const portableXChaCha: XChaCha = {
+  seal(key, nonce, associated, plaintext, output) {
+    xchacha20poly1305(key, nonce, associated).encrypt(plaintext, output);
+  },
+  open(key, nonce, associated, ciphertext, output) {
+    xchacha20poly1305(key, nonce, associated).decrypt(ciphertext, output);
+  },
+};
+
+const cipher = nativeSodium ? sodiumXChaCha : portableXChaCha;
+
 /**
  * XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha, section 2): nonce, ciphertext and
  * tag. The nonce must be fresh and random for the key.
@@ -55,14 +112,7 @@ export function aeadSeal(
   if (nonce.byteLength !== nonceBytes) throw new RangeError("a nonce has 24 bytes");
   const sealed = new Uint8Array(sealOverheadBytes + plaintext.byteLength);
   sealed.set(nonce);
-  sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(
-    sealed.subarray(nonceBytes),
-    plaintext,
-    associated,
-    null,
-    nonce,
-    key,
-  );
+  cipher.seal(key, nonce, associated, plaintext, sealed.subarray(nonceBytes));
   return sealed;
 }
 
@@ -79,13 +129,12 @@ export function aeadOpen(
   if (sealed.byteLength <= sealOverheadBytes) return undefined;
   const plaintext = new Uint8Array(sealed.byteLength - sealOverheadBytes);
   try {
-    sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(
-      plaintext,
-      null,
-      sealed.subarray(nonceBytes),
-      associated,
-      sealed.subarray(0, nonceBytes),
+    cipher.open(
       key,
+      sealed.subarray(0, nonceBytes),
+      associated,
+      sealed.subarray(nonceBytes),
+      plaintext,
     );
   } catch {
     // The library's one error here is failed authentication, and says no more.
@@ -101,7 +150,7 @@ export function aeadOpen(
 export function chunkSeal(key: Uint8Array, nonce: Uint8Array, plaintext: Uint8Array): Uint8Array {
   if (nonce.byteLength !== nonceBytes) throw new RangeError("a nonce has 24 bytes");
   const sealed = new Uint8Array(plaintext.byteLength + tagBytes);
-  sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(sealed, plaintext, null, null, nonce, key);
+  cipher.seal(key, nonce, undefined, plaintext, sealed);
   return sealed;
 }
 
@@ -114,18 +163,22 @@ export function chunkOpen(
   if (sealed.byteLength <= tagBytes) return undefined;
   const plaintext = new Uint8Array(sealed.byteLength - tagBytes);
   try {
-    sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(plaintext, null, sealed, null, nonce, key);
+    cipher.open(key, nonce, undefined, sealed, plaintext);
   } catch {
     return undefined;
   }
   return plaintext;
 }
 
-/** An Ed25519 key pair of a 32-byte seed (RFC 8032, section 5.1.5). */
+/** An Ed25519 key pair of a 32-byte seed (RFC 8032, section 5.1.5); the secret one is seed and public key. */
 export function signingKeyPair(seed: Uint8Array): {
   publicKey: Uint8Array;
   secretKey: Uint8Array;
 } {
+  if (!nativeSodium) {
+    const key = ed25519.getPublicKey(seed);
+    return { publicKey: key, secretKey: concatBytes(seed, key) };
+  }
   const publicKey = new Uint8Array(signingKeyBytes);
   const secretKey = new Uint8Array(64);
   sodium.crypto_sign_seed_keypair(publicKey, secretKey, seed);
@@ -134,6 +187,7 @@ export function signingKeyPair(seed: Uint8Array): {
 
 /** An Ed25519 signature (RFC 8032, section 5.1.6): deterministic. */
 export function signEd25519(message: Uint8Array, secretKey: Uint8Array): Uint8Array {
+  if (!nativeSodium) return ed25519.sign(message, secretKey.subarray(0, 32));
   const signature = new Uint8Array(64);
   sodium.crypto_sign_detached(signature, message, secretKey);
   return signature;
@@ -146,7 +200,25 @@ export function verifyEd25519(
   signature: Uint8Array,
 ): boolean {
   if (publicKey.byteLength !== signingKeyBytes || signature.byteLength !== 64) return false;
+  if (!nativeSodium) return verifyPortably(publicKey, message, signature);
   return sodium.crypto_sign_verify_detached(signature, message, publicKey);
+}
+
+/**
+ * The same in JavaScript: for pages, whose libsodium takes ten times as long. As strict as libsodium: no
+ * encoding but the canonical one, and no key of small order.
+ */
+export function verifyPortably(
+  publicKey: Uint8Array,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  try {
+    return ed25519.verify(signature, message, publicKey, { zip215: false });
+  } catch {
+    // No point of the curve.
+    return false;
+  }
 }
 
 /** An X-Wing key pair of a 32-byte seed (draft-connolly-cfrg-xwing-kem, section 5.2). */
