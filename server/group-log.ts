@@ -467,6 +467,8 @@ export function planFounding(
       controlBytes: 0,
       blobs: 0,
       quotaBytes: founding.quotaBytes,
+      pushesPerS: 0,
+      pushesBurst: 0,
       membershipCount: 0,
       membershipHead: zeroLink,
       epoch: 0,

@@ -6,6 +6,15 @@ export interface BucketRate {
   readonly burst: number;
 }
 
+/** How fast a device may push: as its group says, where that has a rate of its own, else as the relay does. */
+export function pushRateOf(
+  group: { readonly pushesPerS: number; readonly pushesBurst: number } | undefined,
+  limits: { readonly pushesPerS: number; readonly pushesBurst: number },
+): BucketRate {
+  const { pushesPerS, pushesBurst } = group !== undefined && group.pushesPerS > 0 ? group : limits;
+  return { perS: pushesPerS, burst: pushesBurst };
+}
+
 export class TokenBucket {
   #tokens: number;
   #atMs: number;

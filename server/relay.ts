@@ -170,7 +170,7 @@ export class Relay implements SessionHost {
    */
   reconfigure(options: RelayOptions): void {
     this.#options = options;
-    for (const session of this.#sessions) session.takeLimits(options.limits);
+    for (const session of this.#sessions) session.takeLimits();
   }
 
   /** Why the last commit failed; undefined where it did not. */

@@ -30,7 +30,8 @@ import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import { effectiveOf, type LifeDesk } from "./life-desk.ts";
 import { heldBytes, type LifeRequest } from "./life-requests.ts";
 import type { Mailboxes } from "./mailboxes.ts";
-import { envelopeBound, type RelayLimits, type RelayOptions } from "./options.ts";
+import { envelopeBound, type RelayOptions } from "./options.ts";
+import { pushRateOf } from "./rate-limit.ts";
 import type { HelloRequest, MembershipRequest } from "./requests.ts";
 import type { LifeNotice } from "./retention.ts";
 import type { Return } from "./returns.ts";
@@ -189,9 +190,9 @@ export class SessionDriver {
     return this.#relay.options.limits.outboundBytesMax;
   }
 
-  /** Takes new rates over. */
-  takeLimits(limits: RelayLimits): void {
-    this.#session.takeRates(limits);
+  /** Takes over what the relay, or its group, allows now; sizes stay as the device was told them. */
+  takeLimits(): void {
+    this.#session.takePushRate(pushRateOf(this.live?.entry.row, this.#relay.options.limits));
   }
 
   /** A record's plaintext arrived. */
@@ -473,6 +474,7 @@ export class SessionDriver {
       if (other.device === undefined || other.device === device) continue;
       presence.push(presenceOf(other.device, other.presence));
     }
+    this.#session.takePushRate(pushRateOf(row, options.limits));
     this.step({
       kind: "greeted",
       greeting: {

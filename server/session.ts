@@ -29,7 +29,7 @@ import {
 import type { PushRequest } from "./group-log.ts";
 import { isLifeBody, type LifeBody, type LifeRequest, readLife } from "./life-requests.ts";
 import type { RelayLimits } from "./options.ts";
-import { type BucketRate, TokenBucket } from "./rate-limit.ts";
+import { type BucketRate, pushRateOf, TokenBucket } from "./rate-limit.ts";
 import { type HelloRequest, type MembershipRequest, readChange, readPush } from "./requests.ts";
 import type { LifeNotice } from "./retention.ts";
 
@@ -210,12 +210,12 @@ export class Session {
   constructor(deviceId: Uint8Array, limits: RelayLimits) {
     this.#deviceId = deviceId;
     this.#limits = limits;
-    this.#pushRate = { perS: limits.pushesPerS, burst: limits.pushesBurst };
+    this.#pushRate = pushRateOf(undefined, limits);
   }
 
-  /** Takes new rates over; sizes stay as the device was told them. */
-  takeRates(limits: RelayLimits): void {
-    this.#pushRate = { perS: limits.pushesPerS, burst: limits.pushesBurst };
+  /** Takes another rate of pushes over. */
+  takePushRate(rate: BucketRate): void {
+    this.#pushRate = rate;
   }
 
   get state(): SessionState {

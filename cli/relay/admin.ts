@@ -31,7 +31,7 @@ import { toBase64url } from "../../wire/bytes.ts";
 import { CommandError, ExitCode, usageError } from "../exit-codes.ts";
 import { type Fields, formatBytes, formatDuration, formatTable, printable } from "../output.ts";
 import type { Context } from "../program.ts";
-import { readAmount, readSpan } from "./amounts.ts";
+import { readAmount, readRate, readSpan } from "./amounts.ts";
 import { dataFolder, type SideOptions } from "./data-folder.ts";
 import type { SideClient } from "./side-client.ts";
 
@@ -147,6 +147,16 @@ Examples:
       tellGroups(context, [
         (await client.of(GroupService).setQuota({ groupId, quotaBytes })).group,
       ]);
+    },
+  );
+  declare(
+    groups,
+    "rate <group> <rate>",
+    "give a group's devices a push rate, as 50 or 50/500 (a second, at once), or `default`",
+    [],
+    async (client, _, groupId = "", rate = "") => {
+      const request = { groupId, ...readRate(rate) };
+      tellGroups(context, [(await client.of(GroupService).setPushRate(request)).group]);
     },
   );
   declare(
@@ -350,12 +360,25 @@ function tellGroups(context: Context, groups: readonly (Group | undefined)[]): v
   const known = groups.filter((group) => group !== undefined);
   tell(context, "group", GroupSchema, known, {
     none: "no groups",
-    head: ["GROUP", "LABEL", "BYTES", "QUOTA", "BLOBS", "DEVICES", "ONLINE", "HEAD", "SEEN", ""],
+    head: [
+      "GROUP",
+      "LABEL",
+      "BYTES",
+      "QUOTA",
+      "RATE",
+      "BLOBS",
+      "DEVICES",
+      "ONLINE",
+      "HEAD",
+      "SEEN",
+      "",
+    ],
     row: (group) => [
       group.groupId,
       printable(group.label),
       formatBytes(Number(group.bytes)),
       `${formatBytes(Number(group.quotaBytes))}${group.quotaOwn ? "" : " (default)"}`,
+      `${group.pushesPerS}/${group.pushesBurst}${group.pushRateOwn ? "" : " (default)"}`,
       group.blobs.toLocaleString("en-US"),
       String(group.devices),
       String(group.devicesOnline),

@@ -8,12 +8,13 @@ import {
 } from "../../gen/syncrelay/admin/v1/group_pb.ts";
 import { idText } from "../../wire/ids.ts";
 import type { GroupEntry } from "../group-state.ts";
+import { pushRateOf } from "../rate-limit.ts";
 import type { Relay } from "../relay.ts";
 import type { LiveGroup } from "../session-driver.ts";
 import type { GroupListing, GroupRow, StoreTotals } from "../store/contract.ts";
 import { Confirmations } from "./confirmations.ts";
 import { invalid, notFound, precondition } from "./errors.ts";
-import { readGroupId, readPageSize, readQuota } from "./requests.ts";
+import { readGroupId, readPageSize, readPushRate, readQuota } from "./requests.ts";
 
 export function groupService(relay: Relay): ServiceImpl<typeof GroupService> {
   const confirmations = new Confirmations(relay.world);
@@ -36,6 +37,13 @@ export function groupService(relay: Relay): ServiceImpl<typeof GroupService> {
       const quotaBytes = readQuota(request.quotaBytes);
       return withGroup(relay, request.groupId, async (live) => {
         await change(relay, live, { quotaBytes }, true);
+        return { group: await describe(relay, live.entry) };
+      });
+    },
+    setPushRate: (request) => {
+      const rate = readPushRate(request.pushesPerS, request.pushesBurst);
+      return withGroup(relay, request.groupId, async (live) => {
+        await change(relay, live, rate, false);
         return { group: await describe(relay, live.entry) };
       });
     },
@@ -95,11 +103,15 @@ export async function withGroup<Result>(
   }
 }
 
+/** What of a group's row an operator changes. */
+const changeable = ["quotaBytes", "pushesPerS", "pushesBurst", "suspended"] as const;
+type Changeable = (typeof changeable)[number];
+
 /** Changes a group's row. `recall`: its devices come back to learn of it. */
 async function change(
   relay: Relay,
   live: LiveGroup,
-  changes: Partial<Pick<GroupRow, "quotaBytes" | "suspended">>,
+  changes: Partial<Pick<GroupRow, Changeable>>,
   recall: boolean,
 ): Promise<void> {
   const outcome = await relay.operate(
@@ -107,14 +119,14 @@ async function change(
       if (draft.gone(live.entry)) return "gone";
       const row = draft.group(live.entry);
       const changed = { ...row, ...changes };
-      if (changed.quotaBytes === row.quotaBytes && changed.suspended === row.suspended) {
-        return "same";
-      }
+      if (changeable.every((name) => changed[name] === row[name])) return "same";
       draft.setGroup(live.entry, changed);
       return "changed";
     },
     (came) => {
-      if (came === "changed" && recall) relay.recall(live);
+      if (came !== "changed") return;
+      for (const session of live.sessions) session.takeLimits();
+      if (recall) relay.recall(live);
     },
   );
   if (outcome === "gone") throw notFound("group");
@@ -133,6 +145,7 @@ async function describe(relay: Relay, entry: GroupEntry): Promise<Group> {
 function groupOf(relay: Relay, listing: GroupListing, totals: StoreTotals): Group {
   const { group, label, activeDevices } = listing;
   const groupId = idText(group.groupId);
+  const rate = pushRateOf(group, relay.options.limits);
   const live = relay.liveGroup(groupId);
   const online = new Set([...(live?.sessions ?? [])].map((session) => session.device)).size;
   // Of the whole file, what is free in it too: together the shares are the file.
@@ -146,6 +159,9 @@ function groupOf(relay: Relay, listing: GroupListing, totals: StoreTotals): Grou
       group.quotaBytes > 0 ? group.quotaBytes : relay.options.limits.groupBytesMax,
     ),
     quotaOwn: group.quotaBytes > 0,
+    pushesPerS: rate.perS,
+    pushesBurst: rate.burst,
+    pushRateOwn: group.pushesPerS > 0,
     blobs: BigInt(group.blobs),
     devices: activeDevices,
     devicesOnline: online,

@@ -1,6 +1,7 @@
 /** What the requests of the side API may hold, beside their types. */
 import { utf8 } from "../../wire/bytes.ts";
 import { deviceIdBytes, groupIdBytes, parseId } from "../../wire/ids.ts";
+import type { GroupRow } from "../store/contract.ts";
 import { invalid } from "./errors.ts";
 
 export const pageSizeDefault = 100;
@@ -33,6 +34,19 @@ export function readQuota(bytes: bigint): number {
     throw invalid(`quota_bytes must be 0, or ${quotaBytesMin} to ${Number.MAX_SAFE_INTEGER}`);
   }
   return Number(bytes);
+}
+
+/** The most that a rate of pushes may be. */
+export const pushesMax = 1_000_000;
+
+export function readPushRate(
+  perS: number,
+  burst: number,
+): Pick<GroupRow, "pushesPerS" | "pushesBurst"> {
+  if (perS > pushesMax) throw invalid(`pushes_per_s must be at most ${pushesMax}`);
+  if (burst > pushesMax) throw invalid(`pushes_burst must be at most ${pushesMax}`);
+  if (perS === 0 && burst > 0) throw invalid("pushes_burst must be 0 where pushes_per_s is 0");
+  return { pushesPerS: perS, pushesBurst: burst > 0 ? burst : Math.min(perS * 10, pushesMax) };
 }
 
 export function readLabel(label: string): string {

@@ -41,6 +41,9 @@ export interface GroupRow {
   readonly blobs: number;
   /** 0: the relay's default holds. */
   readonly quotaBytes: number;
+  /** Pushes of a device a second on average, and at once; 0, both: the relay's defaults hold. */
+  readonly pushesPerS: number;
+  readonly pushesBurst: number;
   readonly membershipCount: number;
   /** 32 bytes. */
   readonly membershipHead: Uint8Array;

@@ -30,17 +30,18 @@ import { lifeBytes, lifeColumns, lifeStatements, lifeValues } from "./sqlite-lif
 const statements = `
   INSERT INTO main.groups (group_key, head, floor, bytes, blobs, quota_bytes, membership_count,
       epoch, suspended, replaced_through, trimmed_through, snapshot_age_s, snapshot_bytes,
-      control_bytes, group_id, log_id, membership_head)
+      control_bytes, pushes_per_s, pushes_burst, group_id, log_id, membership_head)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
-      value->>8, value->>9, value->>10, value->>11, value->>12, value->>13,
-      substr(new.bytes, value->>14, 32),
-      substr(new.bytes, (value->>14) + 32, 16),
-      substr(new.bytes, (value->>14) + 48, 32)
+      value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15,
+      substr(new.bytes, value->>16, 32),
+      substr(new.bytes, (value->>16) + 32, 16),
+      substr(new.bytes, (value->>16) + 48, 32)
     FROM json_each(new.groups) WHERE true
     ON CONFLICT (group_key) DO UPDATE SET head = excluded.head, floor = excluded.floor,
       replaced_through = excluded.replaced_through, trimmed_through = excluded.trimmed_through,
       snapshot_age_s = excluded.snapshot_age_s, snapshot_bytes = excluded.snapshot_bytes,
-      control_bytes = excluded.control_bytes,
+      control_bytes = excluded.control_bytes, pushes_per_s = excluded.pushes_per_s,
+      pushes_burst = excluded.pushes_burst,
       bytes = excluded.bytes, blobs = excluded.blobs, quota_bytes = excluded.quota_bytes,
       membership_count = excluded.membership_count, epoch = excluded.epoch,
       suspended = excluded.suspended, log_id = excluded.log_id, membership_head = excluded.membership_head;
@@ -198,7 +199,7 @@ function groupNumbers(row: GroupRow, bytes: BytePacker): string {
   const start = bytes.putFixed(row.groupId, 32);
   bytes.putFixed(row.logId, 16);
   bytes.putFixed(row.membershipHead, 32);
-  return `${row.groupKey},${row.head},${row.floor},${row.bytes},${row.blobs},${row.quotaBytes},${row.membershipCount},${row.epoch},${Number(row.suspended)},${row.replacedThrough},${row.trimmedThrough},${row.snapshotAgeS},${row.snapshotBytes},${row.controlBytes},${start}`;
+  return `${row.groupKey},${row.head},${row.floor},${row.bytes},${row.blobs},${row.quotaBytes},${row.membershipCount},${row.epoch},${Number(row.suspended)},${row.replacedThrough},${row.trimmedThrough},${row.snapshotAgeS},${row.snapshotBytes},${row.controlBytes},${row.pushesPerS},${row.pushesBurst},${start}`;
 }
 
 function deviceNumbers(row: DeviceRow, bytes: BytePacker): string {

@@ -22,8 +22,8 @@ import type {
 import { roleOf, stateOf } from "./device-codes.ts";
 import { snapshotRows, snapshotsColumn } from "./sqlite-life-reads.ts";
 
-const groupLifeColumns =
-  "g.replaced_through, g.trimmed_through, g.snapshot_age_s, g.snapshot_bytes, g.control_bytes";
+const groupLifeColumns = `g.replaced_through, g.trimmed_through, g.snapshot_age_s, g.snapshot_bytes,
+  g.control_bytes, g.pushes_per_s, g.pushes_burst`;
 
 interface GroupLifeColumns {
   readonly replaced_through: number;
@@ -31,6 +31,8 @@ interface GroupLifeColumns {
   readonly snapshot_age_s: number;
   readonly snapshot_bytes: number;
   readonly control_bytes: number;
+  readonly pushes_per_s: number;
+  readonly pushes_burst: number;
 }
 
 function lifeOf(row: GroupLifeColumns) {
@@ -40,6 +42,8 @@ function lifeOf(row: GroupLifeColumns) {
     snapshotAgeS: row.snapshot_age_s,
     snapshotBytes: row.snapshot_bytes,
     controlBytes: row.control_bytes,
+    pushesPerS: row.pushes_per_s,
+    pushesBurst: row.pushes_burst,
   };
 }
 

@@ -66,8 +66,8 @@ test("the read token may look and change nothing, over every protocol", async (t
     );
     const groups = side.client(GroupService, protocol, side.tokens.read);
     await Promise.all(
-      [groups.setQuota({}), groups.suspend({}), groups.delete({})].map((call) =>
-        assert.rejects(call, isCode(Code.PermissionDenied)),
+      [groups.setQuota({}), groups.setPushRate({}), groups.suspend({}), groups.delete({})].map(
+        (call) => assert.rejects(call, isCode(Code.PermissionDenied)),
       ),
     );
   }

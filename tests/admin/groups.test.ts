@@ -125,6 +125,56 @@ test("a quota of a group's own is in force at once, and can be taken away", asyn
   );
 });
 
+test("5.11 a push rate of a group's own holds at once for who is connected, is kept, and can be taken away", async (t) => {
+  const { side, ada, bob, groups } = await twoDevices(t);
+  const peer = await side.world.member(ada);
+  const pushes = async (from: Peer, device: ChainDevice, count: number): Promise<number> => {
+    const before = [from.all("pushAck").length, from.all("error").length] as const;
+    for (let i = 0; i < count; i++) from.push([device.make()]);
+    await settled();
+    const taken = from.all("pushAck").length - before[0];
+    const refused = from.all("error").slice(before[1]);
+    assert.ok(refused.every((error) => error.code === ErrorCode.RATE_LIMITED));
+    assert.equal(taken + refused.length, count);
+    return taken;
+  };
+  const first = (await groups.get({ groupId: id })).group;
+  assert.deepEqual([first?.pushesPerS, first?.pushesBurst, first?.pushRateOwn], [20, 200, false]);
+
+  const set = await groups.setPushRate({ groupId: id, pushesPerS: 1, pushesBurst: 3 });
+  assert.deepEqual([set.group?.pushesPerS, set.group?.pushesBurst], [1, 3]);
+  assert.equal(set.group?.pushRateOwn, true);
+  assert.equal(peer.endedWith, undefined, "nobody has to come back for it");
+  assert.equal(await pushes(peer, ada, 5), 3);
+  side.world.pass(2_000);
+  assert.equal(await pushes(peer, ada, 5), 2);
+  // Each device has a bucket of its own; one that comes later gets the same.
+  assert.equal(await pushes(await side.world.member(bob), bob, 5), 3);
+  // What an operator sets for all holds for the others.
+  side.world.relay.reconfigure({ ...side.world.relay.options });
+  side.world.pass(1_000);
+  assert.equal(await pushes(peer, ada, 5), 1);
+
+  const kept = await side.world.store.loadGroup(groupId);
+  assert.deepEqual([kept?.group.pushesPerS, kept?.group.pushesBurst], [1, 3]);
+  const wide = await groups.setPushRate({ groupId: id, pushesPerS: 7 });
+  assert.equal(wide.group?.pushesBurst, 70);
+  const reset = await groups.setPushRate({ groupId: id });
+  assert.deepEqual([reset.group?.pushesPerS, reset.group?.pushRateOwn], [20, false]);
+  side.world.pass(1_000);
+  assert.equal(await pushes(peer, ada, 30), 20);
+  for (const wrong of [
+    { pushesPerS: 1_000_001 },
+    { pushesPerS: 1, pushesBurst: 1_000_001 },
+    { pushesBurst: 5 },
+  ]) {
+    await assert.rejects(
+      groups.setPushRate({ groupId: id, ...wrong }),
+      isCode(Code.InvalidArgument),
+    );
+  }
+});
+
 test("deleting takes two calls; then sessions end, space counts back, and the id can be founded again", async (t) => {
   const { side, ada, bob, groups } = await twoDevices(t);
   const peer = await side.world.member(ada);
@@ -346,6 +396,10 @@ test("sync-relay admin does all of it", async (t) => {
   assert.match(await done("groups", "list"), new RegExp(`^GROUP .*\\n${id} .* 2 +2 +1 +2 `));
   assert.match(await done("groups", "quota", id, "3MiB"), /3\.0 MiB {2}/);
   assert.match(await done("groups", "quota", id, "default"), /\(default\)/);
+  assert.match(await done("groups", "rate", id, "50"), / 50\/500 {2}/);
+  assert.match(await done("groups", "rate", id, "5/9"), / 5\/9 {2}/);
+  assert.match(await done("groups", "rate", id, "default"), / 20\/200 \(default\)/);
+  assert.equal((await run("groups", "rate", id, "5/")).code, 2);
   assert.match(await done("groups", "suspend", id), /suspended/);
   assert.doesNotMatch(await done("groups", "resume", id), /suspended/);
   assert.match(await done("devices", "list", id), /^DEVICE +FINGERPRINT/);

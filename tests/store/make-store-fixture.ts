@@ -40,9 +40,21 @@ await other.client.createGroup();
 const second = await joinDevice(t, other, "its second device");
 await second.client.pushMany(Array.from({ length: 30 }, () => ({ data: content(64) })));
 await second.client.flush();
+// What only a second schema has: an object, a snapshot that waits, deletes and expiries still to come.
+await other.client.putObject(content(100_000));
+await other.client.push(content(64), { ttlS: 9_000_000 });
+const deleted = await second.client.push(content(64));
+await second.client.push(content(64), { deletes: [deleted.blobId] });
+await Promise.all([other.client.flush(), second.client.flush()]);
 for (const { client } of [a, b, c, other, second]) await client.close();
 await relay.stop();
 const version = await withDatabase(relay.data, async (connection) => {
+  // As a kill leaves it while a group and an object are taken away.
+  await connection.exec(`
+    INSERT INTO deleted_groups VALUES (900);
+    INSERT INTO expiries VALUES (5, 900, 1);
+    INSERT INTO dropped_objects VALUES (900, 65536);
+    INSERT INTO object_chunks VALUES (900 * 1048576, zeroblob(65536))`);
   await connection.exec("PRAGMA journal_mode = DELETE");
   return await pragma(connection, "user_version");
 });

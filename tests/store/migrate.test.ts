@@ -141,6 +141,45 @@ test("a store of the first version opens, with what it had counted anew", async 
   assert.deepEqual((await verifyStore(join(folder, databaseName))).findings, []);
 });
 
+test("a store of the second version opens with everything in it, and without rates of its own", async (t) => {
+  const folder = await temporaryFolder(t);
+  await copyFile(new URL("./fixtures/schema-2.db", import.meta.url), join(folder, databaseName));
+  const sums = `SELECT (SELECT sum(bytes) FROM groups) AS bytes, (SELECT count(*) FROM blobs) AS blobs,
+    (SELECT count(*) FROM objects) AS objects, (SELECT count(*) FROM deletes) AS deletes,
+    (SELECT count(*) FROM expiries) AS expiries`;
+  const before = await withDatabase(folder, (connection) => connection.query(sums));
+  const store = await openSqliteStore({ folder });
+  assert.ok(store.copyBeforeMigration?.includes(".schema-2-"));
+  const groups = await store.listGroups(0, 10);
+  assert.deepEqual(
+    groups.map(({ group: row }) => [row.pushesPerS, row.pushesBurst]),
+    [
+      [0, 0],
+      [0, 0],
+    ],
+  );
+  assert.ok((await store.expired(1e12, 1_000)).length > 20);
+  await store.close();
+  assert.deepEqual(await withDatabase(folder, (connection) => connection.query(sums)), before);
+
+  // What a kill left half taken away goes, and a rate of its own is kept.
+  const again = await openSqliteStore({ folder });
+  while (await again.sweep(100));
+  const row = groups[0]?.group;
+  assert(row);
+  await again.commit(batch({ groups: [{ ...row, pushesPerS: 3, pushesBurst: 1_000_000 }] }));
+  const kept = (await again.loadGroup(row.groupId))?.group;
+  assert.deepEqual([kept?.pushesPerS, kept?.pushesBurst], [3, 1_000_000]);
+  await again.close();
+  await withDatabase(folder, async (connection) => {
+    const left = "SELECT 1 FROM deleted_groups UNION ALL SELECT 1 FROM dropped_objects";
+    assert.deepEqual(await connection.query(left), []);
+    const chunks = "SELECT 1 FROM object_chunks WHERE chunk_key >= 900 * 1048576";
+    assert.deepEqual(await connection.query(chunks), []);
+  });
+  assert.deepEqual((await verifyStore(join(folder, databaseName))).findings, []);
+});
+
 test("a migration that fails leaves the store as it was", async (t) => {
   const folder = await filledFolder(t);
   const { folder: failing, newest } = await withNextMigration(

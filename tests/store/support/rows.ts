@@ -31,6 +31,8 @@ export function group(groupKey: number, changes: Partial<GroupRow> = {}): GroupR
     controlBytes: 0,
     blobs: 0,
     quotaBytes: 0,
+    pushesPerS: 0,
+    pushesBurst: 0,
     membershipCount: 1,
     membershipHead: bytes(32, 1_000 + groupKey),
     epoch: 1,

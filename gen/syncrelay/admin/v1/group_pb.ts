@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/admin/v1/group.proto.
  */
 export const file_syncrelay_admin_v1_group: GenFile = /*@__PURE__*/
-  fileDesc("Ch5zeW5jcmVsYXkvYWRtaW4vdjEvZ3JvdXAucHJvdG8SEnN5bmNyZWxheS5hZG1pbi52MSKaAgoFR3JvdXASEAoIZ3JvdXBfaWQYASABKAkSDQoFbGFiZWwYAiABKAkSDQoFYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBITCgtxdW90YV9ieXRlcxgFIAEoBBIRCglxdW90YV9vd24YBiABKAgSDQoFYmxvYnMYByABKAQSDwoHZGV2aWNlcxgIIAEoDRIWCg5kZXZpY2VzX29ubGluZRgJIAEoDRIMCgRoZWFkGAogASgEEg0KBWZsb29yGAsgASgEEhgKEG1lbWJlcnNoaXBfY291bnQYDCABKAQSDQoFZXBvY2gYDSABKAQSEQoJc3VzcGVuZGVkGA4gASgIEhQKDGxhc3Rfc2Vlbl9tcxgPIAEoBCJAChdHcm91cFNlcnZpY2VMaXN0UmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJeChhHcm91cFNlcnZpY2VMaXN0UmVzcG9uc2USKQoGZ3JvdXBzGAEgAygLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIqChZHcm91cFNlcnZpY2VHZXRSZXF1ZXN0EhAKCGdyb3VwX2lkGAEgASgJIkMKF0dyb3VwU2VydmljZUdldFJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwIkQKG0dyb3VwU2VydmljZVNldFF1b3RhUmVxdWVzdBIQCghncm91cF9pZBgBIAEoCRITCgtxdW90YV9ieXRlcxgCIAEoBCJIChxHcm91cFNlcnZpY2VTZXRRdW90YVJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwIjwKGkdyb3VwU2VydmljZVN1c3BlbmRSZXF1ZXN0EhAKCGdyb3VwX2lkGAEgASgJEgwKBGxpZnQYAiABKAgiRwobR3JvdXBTZXJ2aWNlU3VzcGVuZFJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwIkMKGUdyb3VwU2VydmljZURlbGV0ZVJlcXVlc3QSEAoIZ3JvdXBfaWQYASABKAkSFAoMY29uZmlybWF0aW9uGAIgASgJIm0KGkdyb3VwU2VydmljZURlbGV0ZVJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwEhQKDGNvbmZpcm1hdGlvbhgCIAEoCRIPCgdkZWxldGVkGAMgASgIMqsECgxHcm91cFNlcnZpY2USZgoETGlzdBIrLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VMaXN0UmVxdWVzdBosLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VMaXN0UmVzcG9uc2UiA5ACARJjCgNHZXQSKi5zeW5jcmVsYXkuYWRtaW4udjEuR3JvdXBTZXJ2aWNlR2V0UmVxdWVzdBorLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VHZXRSZXNwb25zZSIDkAIBEnIKCFNldFF1b3RhEi8uc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwU2VydmljZVNldFF1b3RhUmVxdWVzdBowLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VTZXRRdW90YVJlc3BvbnNlIgOQAgISbwoHU3VzcGVuZBIuLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VTdXNwZW5kUmVxdWVzdBovLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VTdXNwZW5kUmVzcG9uc2UiA5ACAhJpCgZEZWxldGUSLS5zeW5jcmVsYXkuYWRtaW4udjEuR3JvdXBTZXJ2aWNlRGVsZXRlUmVxdWVzdBouLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VEZWxldGVSZXNwb25zZSIAYgZwcm90bzM");
+  fileDesc("Ch5zeW5jcmVsYXkvYWRtaW4vdjEvZ3JvdXAucHJvdG8SEnN5bmNyZWxheS5hZG1pbi52MSLdAgoFR3JvdXASEAoIZ3JvdXBfaWQYASABKAkSDQoFbGFiZWwYAiABKAkSDQoFYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBITCgtxdW90YV9ieXRlcxgFIAEoBBIRCglxdW90YV9vd24YBiABKAgSDQoFYmxvYnMYByABKAQSDwoHZGV2aWNlcxgIIAEoDRIWCg5kZXZpY2VzX29ubGluZRgJIAEoDRIMCgRoZWFkGAogASgEEg0KBWZsb29yGAsgASgEEhgKEG1lbWJlcnNoaXBfY291bnQYDCABKAQSDQoFZXBvY2gYDSABKAQSEQoJc3VzcGVuZGVkGA4gASgIEhQKDGxhc3Rfc2Vlbl9tcxgPIAEoBBIUCgxwdXNoZXNfcGVyX3MYECABKA0SFAoMcHVzaGVzX2J1cnN0GBEgASgNEhUKDXB1c2hfcmF0ZV9vd24YEiABKAgiQAoXR3JvdXBTZXJ2aWNlTGlzdFJlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkiXgoYR3JvdXBTZXJ2aWNlTGlzdFJlc3BvbnNlEikKBmdyb3VwcxgBIAMoCzIZLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKgoWR3JvdXBTZXJ2aWNlR2V0UmVxdWVzdBIQCghncm91cF9pZBgBIAEoCSJDChdHcm91cFNlcnZpY2VHZXRSZXNwb25zZRIoCgVncm91cBgBIAEoCzIZLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cCJEChtHcm91cFNlcnZpY2VTZXRRdW90YVJlcXVlc3QSEAoIZ3JvdXBfaWQYASABKAkSEwoLcXVvdGFfYnl0ZXMYAiABKAQiSAocR3JvdXBTZXJ2aWNlU2V0UXVvdGFSZXNwb25zZRIoCgVncm91cBgBIAEoCzIZLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cCJeCh5Hcm91cFNlcnZpY2VTZXRQdXNoUmF0ZVJlcXVlc3QSEAoIZ3JvdXBfaWQYASABKAkSFAoMcHVzaGVzX3Blcl9zGAIgASgNEhQKDHB1c2hlc19idXJzdBgDIAEoDSJLCh9Hcm91cFNlcnZpY2VTZXRQdXNoUmF0ZVJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwIjwKGkdyb3VwU2VydmljZVN1c3BlbmRSZXF1ZXN0EhAKCGdyb3VwX2lkGAEgASgJEgwKBGxpZnQYAiABKAgiRwobR3JvdXBTZXJ2aWNlU3VzcGVuZFJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwIkMKGUdyb3VwU2VydmljZURlbGV0ZVJlcXVlc3QSEAoIZ3JvdXBfaWQYASABKAkSFAoMY29uZmlybWF0aW9uGAIgASgJIm0KGkdyb3VwU2VydmljZURlbGV0ZVJlc3BvbnNlEigKBWdyb3VwGAEgASgLMhkuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwEhQKDGNvbmZpcm1hdGlvbhgCIAEoCRIPCgdkZWxldGVkGAMgASgIMqgFCgxHcm91cFNlcnZpY2USZgoETGlzdBIrLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VMaXN0UmVxdWVzdBosLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VMaXN0UmVzcG9uc2UiA5ACARJjCgNHZXQSKi5zeW5jcmVsYXkuYWRtaW4udjEuR3JvdXBTZXJ2aWNlR2V0UmVxdWVzdBorLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VHZXRSZXNwb25zZSIDkAIBEnIKCFNldFF1b3RhEi8uc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwU2VydmljZVNldFF1b3RhUmVxdWVzdBowLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VTZXRRdW90YVJlc3BvbnNlIgOQAgISewoLU2V0UHVzaFJhdGUSMi5zeW5jcmVsYXkuYWRtaW4udjEuR3JvdXBTZXJ2aWNlU2V0UHVzaFJhdGVSZXF1ZXN0GjMuc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwU2VydmljZVNldFB1c2hSYXRlUmVzcG9uc2UiA5ACAhJvCgdTdXNwZW5kEi4uc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwU2VydmljZVN1c3BlbmRSZXF1ZXN0Gi8uc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwU2VydmljZVN1c3BlbmRSZXNwb25zZSIDkAICEmkKBkRlbGV0ZRItLnN5bmNyZWxheS5hZG1pbi52MS5Hcm91cFNlcnZpY2VEZWxldGVSZXF1ZXN0Gi4uc3luY3JlbGF5LmFkbWluLnYxLkdyb3VwU2VydmljZURlbGV0ZVJlc3BvbnNlIgBiBnByb3RvMw");
 
 /**
  * A group, as the relay knows it.
@@ -124,6 +124,27 @@ export type Group = Message<"syncrelay.admin.v1.Group"> & {
    * @generated from field: uint64 last_seen_ms = 15;
    */
   lastSeenMs: bigint;
+
+  /**
+   * Pushes of each of its devices a second on average, as it is in force.
+   *
+   * @generated from field: uint32 pushes_per_s = 16;
+   */
+  pushesPerS: number;
+
+  /**
+   * Pushes of each of its devices at once.
+   *
+   * @generated from field: uint32 pushes_burst = 17;
+   */
+  pushesBurst: number;
+
+  /**
+   * Whether those two are its own rather than the relay's defaults.
+   *
+   * @generated from field: bool push_rate_own = 18;
+   */
+  pushRateOwn: boolean;
 };
 
 /**
@@ -282,6 +303,64 @@ export const GroupServiceSetQuotaResponseSchema: GenMessage<GroupServiceSetQuota
   messageDesc(file_syncrelay_admin_v1_group, 6);
 
 /**
+ * Sets how fast each of a group's devices may push.
+ *
+ * @generated from message syncrelay.admin.v1.GroupServiceSetPushRateRequest
+ */
+export type GroupServiceSetPushRateRequest = Message<"syncrelay.admin.v1.GroupServiceSetPushRateRequest"> & {
+  /**
+   * Which.
+   *
+   * @generated from field: string group_id = 1;
+   */
+  groupId: string;
+
+  /**
+   * Pushes a second on average, at most 1,000,000. 0: the relay's defaults hold
+   * again, for both.
+   *
+   * @generated from field: uint32 pushes_per_s = 2;
+   */
+  pushesPerS: number;
+
+  /**
+   * Pushes at once, at most 1,000,000. 0: ten times as many as a second, and
+   * no more than that. Must be 0 where pushes_per_s is.
+   *
+   * @generated from field: uint32 pushes_burst = 3;
+   */
+  pushesBurst: number;
+};
+
+/**
+ * Describes the message syncrelay.admin.v1.GroupServiceSetPushRateRequest.
+ * Use `create(GroupServiceSetPushRateRequestSchema)` to create a new message.
+ */
+export const GroupServiceSetPushRateRequestSchema: GenMessage<GroupServiceSetPushRateRequest> = /*@__PURE__*/
+  messageDesc(file_syncrelay_admin_v1_group, 7);
+
+/**
+ * The group with its rate.
+ *
+ * @generated from message syncrelay.admin.v1.GroupServiceSetPushRateResponse
+ */
+export type GroupServiceSetPushRateResponse = Message<"syncrelay.admin.v1.GroupServiceSetPushRateResponse"> & {
+  /**
+   * As it stands.
+   *
+   * @generated from field: syncrelay.admin.v1.Group group = 1;
+   */
+  group?: Group | undefined;
+};
+
+/**
+ * Describes the message syncrelay.admin.v1.GroupServiceSetPushRateResponse.
+ * Use `create(GroupServiceSetPushRateResponseSchema)` to create a new message.
+ */
+export const GroupServiceSetPushRateResponseSchema: GenMessage<GroupServiceSetPushRateResponse> = /*@__PURE__*/
+  messageDesc(file_syncrelay_admin_v1_group, 8);
+
+/**
  * Suspends a group.
  *
  * @generated from message syncrelay.admin.v1.GroupServiceSuspendRequest
@@ -307,7 +386,7 @@ export type GroupServiceSuspendRequest = Message<"syncrelay.admin.v1.GroupServic
  * Use `create(GroupServiceSuspendRequestSchema)` to create a new message.
  */
 export const GroupServiceSuspendRequestSchema: GenMessage<GroupServiceSuspendRequest> = /*@__PURE__*/
-  messageDesc(file_syncrelay_admin_v1_group, 7);
+  messageDesc(file_syncrelay_admin_v1_group, 9);
 
 /**
  * The group, suspended or not.
@@ -328,7 +407,7 @@ export type GroupServiceSuspendResponse = Message<"syncrelay.admin.v1.GroupServi
  * Use `create(GroupServiceSuspendResponseSchema)` to create a new message.
  */
 export const GroupServiceSuspendResponseSchema: GenMessage<GroupServiceSuspendResponse> = /*@__PURE__*/
-  messageDesc(file_syncrelay_admin_v1_group, 8);
+  messageDesc(file_syncrelay_admin_v1_group, 10);
 
 /**
  * Deletes a group.
@@ -356,7 +435,7 @@ export type GroupServiceDeleteRequest = Message<"syncrelay.admin.v1.GroupService
  * Use `create(GroupServiceDeleteRequestSchema)` to create a new message.
  */
 export const GroupServiceDeleteRequestSchema: GenMessage<GroupServiceDeleteRequest> = /*@__PURE__*/
-  messageDesc(file_syncrelay_admin_v1_group, 9);
+  messageDesc(file_syncrelay_admin_v1_group, 11);
 
 /**
  * What would be deleted, or was.
@@ -391,7 +470,7 @@ export type GroupServiceDeleteResponse = Message<"syncrelay.admin.v1.GroupServic
  * Use `create(GroupServiceDeleteResponseSchema)` to create a new message.
  */
 export const GroupServiceDeleteResponseSchema: GenMessage<GroupServiceDeleteResponse> = /*@__PURE__*/
-  messageDesc(file_syncrelay_admin_v1_group, 10);
+  messageDesc(file_syncrelay_admin_v1_group, 12);
 
 /**
  * The groups on this relay, as far as a relay knows them: no name, no content.
@@ -430,6 +509,17 @@ export const GroupService: GenService<{
     methodKind: "unary";
     input: typeof GroupServiceSetQuotaRequestSchema;
     output: typeof GroupServiceSetQuotaResponseSchema;
+  },
+  /**
+   * Gives a group a rate of pushes of its own, or takes it away. Scope: admin. It
+   * holds at once, also for who is connected; no session ends. Again: the same.
+   *
+   * @generated from rpc syncrelay.admin.v1.GroupService.SetPushRate
+   */
+  setPushRate: {
+    methodKind: "unary";
+    input: typeof GroupServiceSetPushRateRequestSchema;
+    output: typeof GroupServiceSetPushRateResponseSchema;
   },
   /**
    * Takes nothing more from a group's devices, or takes again: pushes and
