@@ -61,6 +61,7 @@ export class Entering {
     const { core } = this.#parts;
     const { membership } = core.device;
     if (membership === DeviceState_Membership.MEMBER) throw inGroup();
+    if (membership === DeviceState_Membership.REMOVED) throw wasInGroup();
     if (core.device.relayAddress === "") {
       throw new UsageError("a relay address is needed to found a group");
     }
@@ -138,6 +139,7 @@ export class Entering {
     ) {
       throw inGroup();
     }
+    if (membership === DeviceState_Membership.REMOVED) throw wasInGroup();
     options.signal?.throwIfAborted();
     const ticket = await this.#ticket(codeOrLink);
     await new Promise<void>((resolve, reject) => {
@@ -172,6 +174,7 @@ export class Entering {
     const { signal } = options;
     await this.#alone(async () => {
       const { membership, relayAddress } = core.device;
+      if (membership === DeviceState_Membership.REMOVED) throw wasInGroup();
       if (
         membership !== DeviceState_Membership.UNSPECIFIED &&
         membership !== DeviceState_Membership.ADMITTED
@@ -321,6 +324,16 @@ function gaveUp(): SyncError {
 
 function inGroup(): UsageError {
   return new UsageError("this device is in a group already");
+}
+
+/**
+ * What it holds and what it queued is its old group's, and its numbers and links are too: none of that
+ * may reach another group. Its id never becomes a member of the old one again either.
+ */
+function wasInGroup(): UsageError {
+  return new UsageError(
+    "this device was removed from its group and still holds what it had of it; to be in a group again it needs a new store",
+  );
 }
 
 function parseGroupInvite(text: string): Uint8Array {

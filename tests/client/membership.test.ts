@@ -63,6 +63,31 @@ describe("removing", () => {
     assert.equal(b.client.status().membership, "removed");
   });
 
+  test("SECURITY 4.7: a device that was removed enters no group with what it holds of its own", async () => {
+    const [a, b] = (await groupOf(2)) as [Device, Device];
+    const { world, relay } = a;
+    relay.meddler.request = (session, { body }) =>
+      session.device === idOf(b) && body.case === "push" ? "lost" : undefined;
+    await b.push("of the first group");
+    const phrase = await world.result(a.client.createRecoveryPhrase());
+    await world.result(a.client.remove([idOf(b)]));
+    await world.until(() => b.client.status().membership === "removed");
+    delete relay.meddler.request;
+    const other = await founder(new FakeRelay(world));
+    const invite = await world.result(other.client.invite({ confirm: () => true }));
+    for (const restarted of [false, true]) {
+      if (restarted) await b.restart();
+      await assert.rejects(b.client.join(invite.link), UsageError);
+      await assert.rejects(b.client.createGroup(), UsageError);
+      await assert.rejects(b.client.recover(phrase.words), UsageError);
+    }
+    await world.run(60_000);
+    assert.equal(b.client.status().membership, "removed");
+    assert.equal(b.client.status().queued, 1);
+    assert.deepEqual(b.integrity, []);
+    assert.equal(other.relay.count("push"), 0);
+  });
+
   test("PROTOCOL 4.5: a relay that takes its word back has the device back: nothing was signed at it", async () => {
     const [a, b] = (await groupOf(2)) as [Device, Device];
     const { world, relay } = a;
