@@ -10,9 +10,10 @@ import { chunksMax } from "./sqlite-life-commit.ts";
 const vacuumPages = 1_000;
 /**
  * Free pages that may stay in the file: a log that is trimmed as it grows would else be cut short and
- * made longer all the time.
+ * made longer all the time. A sixteenth of the file, so that a small store stays small; where there are
+ * more, all of them go.
  */
-const sparePages = 256;
+const spare = { share: 1 / 16, pagesMin: 8, pagesMax: 256 };
 /** Chunks that one piece takes away: four megabytes. */
 const sweepChunks = 64;
 
@@ -20,7 +21,7 @@ const sweepChunks = 64;
 const tables = ["blobs", "control", "expiries", "deletes", "snapshots"];
 
 /** About what a piece adds to the write-ahead log, in bytes: a page that moves takes others with it. */
-export const sweptLogBytes: number = 2 * vacuumPages * 4_096;
+export const sweptLogBytes: number = 2 * (vacuumPages + spare.pagesMax) * 4_096;
 
 /** What a piece came to: whether it wrote anything, and whether there is more. */
 export interface SweptPiece {
@@ -35,8 +36,7 @@ export async function sweep(
   small = false,
 ): Promise<SweptPiece> {
   const found = (await sweepGroup(writer, rowsMax)) || (await sweepObject(writer));
-  const pages = small ? vacuumPages / 10 : vacuumPages;
-  const { wrote, more } = await giveBack(writer, pages, found ? 0 : sparePages);
+  const { wrote, more } = await giveBack(writer, small, found);
   return { wrote: wrote || found, more: more || found };
 }
 
@@ -88,15 +88,25 @@ async function sweepObject(writer: SqliteConnection): Promise<boolean> {
   return true;
 }
 
-/** Gives a piece of the free pages back, where there are more than may stay. */
+/** Gives a piece of the free pages back, where there are more than may stay, or `all` are to go. */
 async function giveBack(
   writer: SqliteConnection,
-  pages: number,
-  mayStay: number,
+  small: boolean,
+  all: boolean,
 ): Promise<SweptPiece> {
-  const [row] = await writer.query<{ readonly freelist_count: number }>("PRAGMA freelist_count");
-  const free = row?.freelist_count ?? 0;
-  if (free <= mayStay) return { wrote: false, more: false };
-  await writer.exec(`PRAGMA incremental_vacuum(${pages})`);
-  return { wrote: true, more: free > pages + mayStay };
+  const [row] = await writer.query<{ readonly free: number; readonly pages: number }>(
+    `SELECT (SELECT freelist_count FROM pragma_freelist_count) AS free,
+      (SELECT page_count FROM pragma_page_count) AS pages`,
+  );
+  const { free, pages } = row ?? { free: 0, pages: 0 };
+  const mayStay = Math.min(
+    Math.max(Math.floor((pages - free) * spare.share), spare.pagesMin),
+    spare.pagesMax,
+  );
+  if (free <= (all ? 0 : mayStay)) return { wrote: false, more: false };
+  // The last piece takes what would stay behind it.
+  const most = small ? vacuumPages / 10 : vacuumPages;
+  const piece = free <= most + mayStay ? free : most;
+  await writer.exec(`PRAGMA incremental_vacuum(${piece})`);
+  return { wrote: true, more: free > piece };
 }
