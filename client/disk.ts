@@ -8,6 +8,7 @@ import {
   type ChainState,
   ChainStateSchema,
   type DeviceState,
+  DeviceState_Membership,
   DeviceStateSchema,
   type LogState,
   LogStateSchema,
@@ -17,6 +18,7 @@ import {
 import { LogPositionSchema } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { emptyBytes } from "../wire/bytes.ts";
 import { zeroLink } from "../wire/ids.ts";
+import { parseRelayAddress } from "../wire/relay-address.ts";
 import type { ChainPlace, OwnBlob } from "./seal/blob.ts";
 import { type Positions, positionsOf, senderLinks } from "./seal/history.ts";
 import { type StateStore, StateStoreError, type StateTransaction } from "./state-store.ts";
@@ -194,7 +196,15 @@ export function encodeDevice(state: DeviceState): Uint8Array {
 }
 
 export function decodeDevice(bytes: Uint8Array): DeviceState {
-  return decode(() => fromBinary(DeviceStateSchema, bytes));
+  return decode(() => {
+    const state = fromBinary(DeviceStateSchema, bytes);
+    // Everything behind this takes an address that is there for a whole one; a group always has one.
+    const { relayAddress, membership } = state;
+    if (relayAddress !== "" || membership !== DeviceState_Membership.UNSPECIFIED) {
+      parseRelayAddress(relayAddress);
+    }
+    return state;
+  });
 }
 
 /** What this device wrote itself does not decode: the disk, not a peer. */

@@ -16,7 +16,7 @@ import { availableParallelism, constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
 /** Rooms under tests/ that need minutes or a browser; each runs only when it is named. */
-const heavyRooms = ["browser", "chaos", "fuzz", "mutants", "simulation-long", "soak", "webkit"];
+const heavyRooms = ["browser", "chaos", "mutants", "simulation-long", "soak", "webkit"];
 
 /** A file that is still running after this long hangs: tests inject time and never sleep. */
 const fileTimeoutMs = 180_000;

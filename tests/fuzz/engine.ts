@@ -5,6 +5,7 @@
  * Coverage is looked at once a batch, since a look costs milliseconds. Where a batch ran something
  * new, its inputs run once more, in halves, until those are found that did.
  */
+import { inspect } from "node:util";
 import { SyncError } from "../../wire/errors.ts";
 import { Chance } from "./chance.ts";
 import type { Coverage } from "./coverage.ts";
@@ -22,6 +23,8 @@ export interface Target {
    * `SyncError`, or of the target's own documented kinds: those it catches.
    */
   run(input: Uint8Array): string | Promise<string>;
+  /** Changes that leave the outermost message unreadable say nothing here. */
+  readonly structured?: boolean;
   /** How often one part of the code may run for one input, beside `workPerByte`. */
   readonly work?: number;
 }
@@ -32,9 +35,7 @@ export class Finding extends Error {
   readonly input: Uint8Array;
 
   constructor(target: string, input: Uint8Array, cause: unknown) {
-    super(`${target}: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`, {
-      cause,
-    });
+    super(`${target}: ${inspect(cause)}`, { cause });
     this.target = target;
     this.input = input;
   }
@@ -125,7 +126,8 @@ export class Run {
   #next(): Uint8Array {
     const chance = this.#chance;
     if (chance.oneIn(200)) return chance.bytes(chance.below(300));
-    return mutate(chance.pick(this.#pool), chance.pick(this.#pool), chance);
+    const { structured = false } = this.target;
+    return mutate(chance.pick(this.#pool), chance.pick(this.#pool), chance, structured);
   }
 
   /** Keeps inputs that ran these parts: all run again, in halves. */

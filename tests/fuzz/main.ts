@@ -75,7 +75,6 @@ async function work(): Promise<Result> {
         await run.go(Math.min(run.target.weight * turnInputs, Math.ceil(inputs / 20)));
       }
       total = runs.reduce((sum, run) => sum + run.inputs, 0);
-      process.send?.({ total });
     }
   } catch (error) {
     if (!(error instanceof Finding)) throw error;
@@ -97,10 +96,7 @@ async function work(): Promise<Result> {
 async function lead(): Promise<void> {
   const startedMs = performance.now();
   const workers = Math.max(1, Number(values.workers));
-  const totals = new Array<number>(workers).fill(0);
-  const results = await Promise.all(
-    totals.map((_, at) => child(at, workers, (total) => (totals[at] = total))),
-  );
+  const results = await Promise.all(Array.from({ length: workers }, (_, at) => child(at, workers)));
   const names = chosen.map(({ name }) => name);
   for (const name of names) {
     const rows = results.flatMap((result) => result.rows.filter((row) => row.name === name));
@@ -130,10 +126,10 @@ async function lead(): Promise<void> {
   );
 }
 
-function child(at: number, workers: number, onTotal: (total: number) => void): Promise<Result> {
+function child(at: number, workers: number): Promise<Result> {
   return new Promise((resolve, reject) => {
     const args = ["--child", "--inputs", String(Math.ceil(inputs / workers))];
-    const process_ = fork(
+    const worker = fork(
       fileURLToPath(import.meta.url),
       [...args, "--seed", String(seed * 1_000 + at), ...positionals],
       { execArgv: [...process.execArgv, "--max-old-space-size=1024"] },
@@ -143,19 +139,18 @@ function child(at: number, workers: number, onTotal: (total: number) => void): P
     const silence = setTimeout(() => {
       process.stdout.write(`nothing heard of a process that was at ${last}: it hangs\n`);
       process.exitCode = 1;
-      process_.kill("SIGKILL");
+      worker.kill("SIGKILL");
     }, silenceMsMax);
-    process_.on("message", (message: Record<string, unknown>) => {
+    worker.on("message", (message: Record<string, unknown>) => {
       silence.refresh();
       if (typeof message["at"] === "string") last = message["at"];
-      if (typeof message["total"] === "number") onTotal(message["total"]);
       if (typeof message["finding"] === "string") {
         process.stdout.write(`${message["finding"]}\n\n`);
         process.exitCode = 1;
       }
       if (message["result"] !== undefined) result = message["result"] as Result;
     });
-    process_.on("exit", (code, signal) => {
+    worker.on("exit", (code, signal) => {
       clearTimeout(silence);
       if (result !== undefined) resolve(result);
       else reject(new Error(`a process at ${last} ended with ${code ?? signal}`));

@@ -43,11 +43,17 @@ const oddNumbers = [
 ];
 
 /** One input made of another; `other` lends pieces. */
-export function mutate(input: Uint8Array, other: Uint8Array, chance: Chance): Uint8Array {
+export function mutate(
+  input: Uint8Array,
+  other: Uint8Array,
+  chance: Chance,
+  structured = false,
+): Uint8Array {
   let bytes = input;
   const changes = 1 + (chance.oneIn(3) ? chance.below(4) : 0);
   for (let i = 0; i < changes; i++) {
-    const byField = chance.below(2) === 0 ? mutateFields(bytes, other, chance, 0) : undefined;
+    const asMessage = chance.oneIn(structured ? 1 : 2) && !(structured && chance.oneIn(50));
+    const byField = asMessage ? mutateFields(bytes, other, chance, 0) : undefined;
     bytes = byField ?? mutateBytes(bytes, other, chance);
   }
   return bytes.byteLength > inputBytesMax ? bytes.slice(0, inputBytesMax) : bytes;

@@ -72,14 +72,14 @@ const snapshotKey = keyOf(chain.keyring.snapshotKey(1));
 
 const entries: Target = {
   name: "entries",
-  weight: 10,
+  weight: 40,
   seeds: () => writer.own.map(({ entry }) => entry),
   run: (input) => (decodeEntry(input).witnessed.length > 0 ? "witnesses" : "plain"),
 };
 
 const padding: Target = {
   name: "padding",
-  weight: 4,
+  weight: 20,
   seeds: () => [pad(utf8("content")), pad(random(300))],
   run: (input) => {
     const content = unpad(input);
@@ -90,7 +90,7 @@ const padding: Target = {
 /** A body as a member could seal it: the input is what is padded and sealed. */
 const bodies: Target = {
   name: "sealed-bodies",
-  weight: 4,
+  weight: 8,
   seeds: () =>
     writer.own.map(({ entry }) => toBinary(PaddedSchema, create(PaddedSchema, { content: entry }))),
   run: (input) => {
@@ -278,7 +278,7 @@ const snapshots: Target = {
 
 const records: Target = {
   name: "recovery-records",
-  weight: 4,
+  weight: 8,
   seeds: () => {
     const { foundingHash, version } = chain;
     const record = { groupId, foundingHash, previousHead: version.head };
@@ -320,7 +320,7 @@ const phrases: Target = {
 
 const references: Target = {
   name: "object-references",
-  weight: 6,
+  weight: 20,
   seeds: () => [
     encodeReference({ ...part, contentType: "image/png" }),
     encodeReference({ ...part, contentBytes: 0, contentType: "" }),
@@ -334,7 +334,7 @@ const references: Target = {
 const cipher = new ObjectCipher(part.key, groupId);
 const chunks: Target = {
   name: "object-chunks",
-  weight: 4,
+  weight: 8,
   // The first byte says which chunk the reader expects.
   seeds: () => [
     concatBytes(Uint8Array.of(1), cipher.seal(0, true, random(100))),

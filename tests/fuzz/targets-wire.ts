@@ -29,7 +29,7 @@ const device = new ChainDevice(1);
 
 const envelopes: Target = {
   name: "envelopes",
-  weight: 12,
+  weight: 60,
   seeds: () => [...requests, concatBytes(...requests.slice(0, 6))],
   run: (input) => {
     const read = decodeEnvelopes(input, envelopeBytesMax);
@@ -43,7 +43,7 @@ const envelopes: Target = {
 /** What a hand decoder takes is what the generic one makes of it, counted as it counts. */
 const hot: Target = {
   name: "hot-decoders",
-  weight: 12,
+  weight: 60,
   seeds: () => bare,
   run: (input) => {
     const items = new ItemCounter(recordItemsMax);
@@ -59,7 +59,7 @@ const hot: Target = {
 
 const headers: Target = {
   name: "blob-headers",
-  weight: 8,
+  weight: 40,
   seeds: () => [
     device.next().blob.header as Uint8Array,
     device.next({ ttlS: 9, deletes: [bytes(16, 1), bytes(16, 2)], force: true }).blob
@@ -78,7 +78,7 @@ const headers: Target = {
 
 const hello: Target = {
   name: "hello",
-  weight: 4,
+  weight: 15,
   seeds: () =>
     [
       { versions: { min: 1, max: 1 }, groupId, client: "a device" },
@@ -97,7 +97,7 @@ const hello: Target = {
 
 const address: Target = {
   name: "relay-addresses",
-  weight: 3,
+  weight: 6,
   seeds: () =>
     ["wss://sync.example.com/", "ws://127.0.0.1:8080", "ws://[::1]:80/"].map((origin) =>
       utf8(formatRelayAddress(origin, bytes(32, 5))),
@@ -117,7 +117,7 @@ const address: Target = {
 
 const base64: Target = {
   name: "ids-as-text",
-  weight: 2,
+  weight: 6,
   seeds: () => [16, 17, 18, 32].map((length) => utf8(toBase64url(bytes(length, length)))),
   run: (input) => {
     const text = new TextDecoder().decode(input);

@@ -1,6 +1,15 @@
 /** Everything that is fed. */
 import type { Target } from "./engine.ts";
+import { clientTargets } from "./targets-client.ts";
+import { relayTargets } from "./targets-relay.ts";
 import { sealTargets } from "./targets-seal.ts";
+import { stateTargets } from "./targets-state.ts";
 import { wireTargets } from "./targets-wire.ts";
 
-export const targets: readonly Target[] = [...wireTargets, ...sealTargets];
+export const targets: readonly Target[] = [
+  ...wireTargets,
+  ...sealTargets,
+  ...relayTargets,
+  ...stateTargets,
+  ...clientTargets,
+];
