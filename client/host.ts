@@ -29,6 +29,11 @@ export interface Host {
    * off the event loop where it can; a simulation, whose time stands still meanwhile, brings another.
    */
   pskOfCode?(code: ShortCode, relayKey: Uint8Array): Promise<Uint8Array>;
+  /**
+   * How long verifying may go on before others have their turn, in milliseconds: for pages, which must
+   * not stall. Left out: as long as a window takes.
+   */
+  readonly sliceMs?: number;
   /** Opens a WebSocket with the subprotocol of `wire/protocol.ts`, binary, without compression. */
   connect(url: string, handlers: SocketHandlers): Socket;
 }

@@ -1,6 +1,13 @@
 /** The client library. A platform (`client/node`, …) gives it a `Host` and a `StateStore`. */
 
 export { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
+export {
+  type ExternalStatus,
+  externalStatus,
+  type ReadableStatus,
+  readableStatus,
+  type StatusSource,
+} from "./adapters.ts";
 export { type FindingName, findingMeanings } from "./finding-kinds.ts";
 export type { FindingInfo } from "./findings.ts";
 export type { Host, Random, Socket, SocketHandlers } from "./host.ts";
@@ -32,7 +39,7 @@ export {
   type StateTransaction,
   type TableName,
 } from "./state-store.ts";
-export { SyncClient, type SyncClientOptions } from "./sync-client.ts";
+export { type SyncApi, SyncClient, type SyncClientOptions } from "./sync-client.ts";
 export type {
   ConnectionStatus,
   DeviceInfo,
@@ -52,7 +59,7 @@ export type {
   Status,
   SyncEvents,
 } from "./types.ts";
-export { UsageError } from "./usage-error.ts";
+export { QueueFullError, UsageError } from "./usage-error.ts";
 export type {
   MissingBodies,
   VerificationProblem,

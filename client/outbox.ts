@@ -31,6 +31,7 @@ import { changedPlaces, type Positions } from "./seal/history.ts";
 import { StateStoreError, type StateTransaction } from "./state-store.ts";
 import { atTurnEnd } from "./turn.ts";
 import type { PushReceipt } from "./types.ts";
+import { QueueFullError } from "./usage-error.ts";
 
 /** Pushes under way at once. */
 const pushesMax = 8;
@@ -38,6 +39,8 @@ const pushesMax = 8;
 const cacheBytesMax = 8 * 1024 * 1024;
 /** Blobs read back at once: each may be as large as the relay allows. */
 const readBackRows = 32;
+/** Entries that may be queued: more than any app writes between two looks at its status. */
+const queuedMaxDefault = 100_000;
 /** Between two tries of what a person must mend, in milliseconds. */
 const heldRetryMs = 60_000;
 /** Between two tries of what mends itself, in milliseconds, where the relay gives no advice. */
@@ -80,6 +83,7 @@ export interface OutboxHooks {
 export class Outbox {
   readonly #core: Core;
   readonly #hooks: OutboxHooks;
+  readonly #queuedMax: number;
   #session: Connection | undefined;
   #stage: Stage = { kind: "away" };
   #generation = 0;
@@ -105,7 +109,8 @@ export class Outbox {
   /** The last limit a relay stated. */
   blobBytesMax = blobBytesDefault;
 
-  constructor(core: Core, hooks: OutboxHooks) {
+  constructor(core: Core, hooks: OutboxHooks, queuedMax: number = queuedMaxDefault) {
+    this.#queuedMax = queuedMax;
     this.#core = core;
     this.#hooks = hooks;
   }
@@ -113,6 +118,11 @@ export class Outbox {
   /** Own entries that are not known to be on the relay's disk. */
   get queued(): number {
     return this.#core.own.last.seq - this.#core.own.durableSeq;
+  }
+
+  /** Entries that may be queued beside those that are. */
+  get room(): number {
+    return Math.max(0, this.#queuedMax - this.queued);
   }
 
   /** Whether something is being queued just now. */
@@ -308,6 +318,12 @@ export class Outbox {
           let own = await readChainState(tx);
           for (const request of requests) {
             try {
+              // What this device itself must say, such as that it gives up a branch, always has room.
+              const asked = request.items.some((item) => item.abandonedLink === undefined);
+              const queued = own.last.seq - core.own.durableSeq;
+              if (asked && queued + request.items.length > this.#queuedMax) {
+                throw new QueueFullError(queued, this.#queuedMax);
+              }
               const prepared = prepareItems(core, request.items, own, this.blobBytesMax);
               own = prepared.own;
               made.push(...prepared.blobs);

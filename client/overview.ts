@@ -51,6 +51,7 @@ export class Overview {
       membership: membershipNames[device.membership] ?? "none",
       connection,
       queued,
+      queueRoom: outbox.room,
       durableSeq: core.own.durableSeq,
       pushHeld: outbox.held,
       readCursor: log.read,

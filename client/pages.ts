@@ -21,6 +21,18 @@ export interface ReceivedPage {
   readonly snapshot?: Snapshot;
 }
 
+/** The first blobs of a page, and the others: for whoever may take only so many at once. */
+export function splitPage(page: ReceivedPage, blobs: number): [ReceivedPage, ReceivedPage] {
+  const first = page.blobs.slice(0, blobs);
+  const last = first.at(-1);
+  if (last === undefined) throw new RangeError("a part holds at least one blob");
+  const bytes = Math.floor((page.bytes * first.length) / page.blobs.length);
+  return [
+    { ...page, blobs: first, through: toNumber(last.cursor), bytes },
+    { ...page, blobs: page.blobs.slice(blobs), bytes: page.bytes - bytes },
+  ];
+}
+
 /** No own blobs without their bodies. */
 export const noOwn: ReadonlyMap<number, OwnBlob> = new Map();
 

@@ -42,7 +42,10 @@ export class Parts {
 
   constructor(
     core: Core,
-    options: SnapshotOptions & { readonly entriesBuffered: number },
+    options: SnapshotOptions & {
+      readonly entriesBuffered: number;
+      readonly queueEntriesMax?: number;
+    },
     hooks: PartsHooks,
   ) {
     const { entriesBuffered } = options;
@@ -85,13 +88,17 @@ export class Parts {
         this.witnesses.compare();
       },
     });
-    this.outbox = new Outbox(core, {
-      settleEpoch: async (version) => {
-        if (core.session !== undefined) await this.group.catchUp(core.session, version);
+    this.outbox = new Outbox(
+      core,
+      {
+        settleEpoch: async (version) => {
+          if (core.session !== undefined) await this.group.catchUp(core.session, version);
+        },
+        caughtUp: () => this.reader.caughtUp,
+        ownLink: (seq) => this.reader.linkOf(core.deviceText, seq),
       },
-      caughtUp: () => this.reader.caughtUp,
-      ownLink: (seq) => this.reader.linkOf(core.deviceText, seq),
-    });
+      options.queueEntriesMax,
+    );
     this.acknowledger = new Acknowledger(core, {
       caughtUp: () => this.reader.caughtUp,
       nextWitnessCounter: () => this.outbox.nextWitnessCounter(),

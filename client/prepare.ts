@@ -12,6 +12,8 @@ import type { PushItem } from "./types.ts";
 /** What is to be queued: by the app, or by this device itself to give up a branch of its chain. */
 export interface PreparedItem extends PushItem {
   readonly abandonedLink?: Uint8Array;
+  /** Drawn by whoever asks, so that it can be found again; left out: drawn here. */
+  readonly blobId?: Uint8Array;
 }
 
 /**
@@ -35,6 +37,7 @@ export function prepareItems(
       ...(item.contentType === undefined ? {} : { contentType: item.contentType }),
       ...(item.ttlS === undefined ? {} : { ttlS: item.ttlS }),
       ...(item.force === undefined ? {} : { force: item.force }),
+      ...(item.blobId === undefined ? {} : { blobId: item.blobId }),
       ...(item.deletes === undefined ? {} : { deletes: item.deletes.map(parseBlobId) }),
     };
     const at = {

@@ -39,11 +39,13 @@ import {
   ownStored,
   pullOnce,
   type ReceivedPage,
+  splitPage,
 } from "./pages.ts";
 import type { Refusals } from "./refusals.ts";
 import type { OwnBlob } from "./seal/blob.ts";
 import { branchLinks, type ClosingLinks, closingLinks, type Positions } from "./seal/history.ts";
 import type { RosterDevice } from "./seal/membership.ts";
+import { Slice } from "./slice.ts";
 import { replacedBy } from "./snapshot-exchange.ts";
 import { healedBy } from "./snapshot-healing.ts";
 import type { Taken } from "./snapshot-taken.ts";
@@ -81,6 +83,7 @@ export class Reader {
   readonly #hooks: ReaderHooks;
   readonly #windowBytes: number;
   readonly #judge: Judge;
+  readonly #slice: Slice;
   #session: Connection | undefined;
   /** The pull up to the head that is under way. */
   #pullId: number | undefined;
@@ -133,6 +136,7 @@ export class Reader {
       Math.max(pullWindowBytesMin, entriesBuffered * pullWindowBytesPerEntry),
     );
     this.#core = core;
+    this.#slice = new Slice(core.host);
     this.#inbox = inbox;
     this.#refusals = refusals;
     this.#hooks = hooks;
@@ -523,12 +527,18 @@ export class Reader {
   #nextWindow(): ReceivedPage | undefined {
     const first = this.#queue.shift();
     if (first === undefined) return undefined;
+    const blobsMax = this.#slice.blobs;
+    if (first.blobs.length > blobsMax) {
+      const [part, rest] = splitPage(first, blobsMax);
+      this.#queue.unshift(rest);
+      return part;
+    }
     let { bytes, through } = first;
     const blobs = [...first.blobs];
     const own = new Map(first.own);
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
       if (first.snapshot !== undefined || next.snapshot !== undefined) break;
-      if (blobs.length + next.blobs.length > windowBlobsMax) break;
+      if (blobs.length + next.blobs.length > blobsMax) break;
       if (bytes + next.bytes > windowBytesMax) break;
       this.#queue.shift();
       blobs.push(...next.blobs);
@@ -554,7 +564,9 @@ export class Reader {
     const last = window.blobs.at(-1) as StoredBlob;
     const judged = await this.#alone(async () => {
       if (window.session !== this.#session) return undefined;
-      const judgement = this.#judge.judge(window, { holding: this.#refusals.holding });
+      const judgement = this.#slice.time(window.blobs.length, () =>
+        this.#judge.judge(window, { holding: this.#refusals.holding }),
+      );
       if (this.#refusals.tooMany(judgement.refusals)) throw this.#flooded(judgement);
       await this.#keep(judgement, window.through, {
         read: window.through,

@@ -62,6 +62,11 @@ export interface SyncClientOptions extends SnapshotOptions {
   /** Entries that may wait for the app before reading pauses. Default 10,000. */
   readonly entriesBuffered?: number;
   /**
+   * Own entries that may be queued here; beyond, `push` throws `QueueFullError`. `status().queueRoom` says
+   * how many are left. Default 100,000.
+   */
+  readonly queueEntriesMax?: number;
+  /**
    * Everything up to this position counts as acknowledged: for apps that keep it in the transaction
    * that applies an entry.
    */
@@ -504,6 +509,9 @@ export class SyncClient {
     });
   }
 }
+
+/** What can be asked of a device, on whichever platform: `SyncClient`, or what stands for it in a tab. */
+export type SyncApi = { readonly [K in keyof SyncClient]: SyncClient[K] };
 
 function unknownDevice(): SyncError {
   return new SyncError(ErrorCode.DEVICE_UNKNOWN, { hint: "no device of the group has that id" });

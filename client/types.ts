@@ -150,6 +150,8 @@ export interface Status {
   readonly connection: ConnectionStatus;
   /** Own entries that are queued here and not known to be on the relay's disk. */
   readonly queued: number;
+  /** Entries that may be queued beside those; at 0 `push` throws `QueueFullError` until some are sent. */
+  readonly queueRoom: number;
   /** The last own seq that is known to be on the relay's disk. */
   readonly durableSeq: number;
   /** Why the queue does not move although the relay is reached. */

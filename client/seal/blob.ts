@@ -56,6 +56,8 @@ export interface EntryInput {
   /** Blob ids, at most 256. */
   readonly deletes?: readonly Uint8Array[];
   readonly force?: boolean;
+  /** Fresh random bytes; left out: drawn here. */
+  readonly blobId?: Uint8Array;
 }
 
 /** A blob of this device: all of it that is fixed when it is queued. */
@@ -95,7 +97,7 @@ export function prepareBlob(
   if (!fitsUtf8(contentType, contentTypeBytesMax)) {
     throw new RangeError(`a content type has at most ${contentTypeBytesMax} bytes`);
   }
-  const blobId = at.random(blobIdBytes);
+  const blobId = input.blobId ?? at.random(blobIdBytes);
   const entry = encodeEntry({
     data: input.data,
     contentType,
