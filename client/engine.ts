@@ -25,6 +25,7 @@ import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import type { Acknowledger } from "./acknowledger.ts";
 import type { Additions } from "./additions.ts";
+import { CatchingUp } from "./catching-up.ts";
 import { Connection, type ReceivedBody } from "./connection.ts";
 import type { Core } from "./core.ts";
 import type { Group } from "./group.ts";
@@ -80,6 +81,7 @@ type State =
 export class Engine {
   readonly #core: Core;
   readonly #parts: EngineParts;
+  readonly #catchingUp: CatchingUp;
   readonly #backoff = new Backoff();
   readonly #presence = new Map<string, PresenceSeen>();
   /** What was told of devices that the control chain does not show yet. */
@@ -94,6 +96,13 @@ export class Engine {
   constructor(core: Core, parts: EngineParts) {
     this.#core = core;
     this.#parts = parts;
+    this.#catchingUp = new CatchingUp(parts.group, {
+      done: () => {
+        parts.outbox.epochMoved();
+        this.#seenEarly();
+      },
+      failed: (connection, error) => this.#failed(connection, error),
+    });
   }
 
   get status(): ConnectionStatus {
@@ -313,22 +322,14 @@ export class Engine {
       this.#task.told(body);
       return;
     }
-    const { group, reader, witnesses, outbox, snapshots } = this.#parts;
+    const { reader, witnesses, snapshots } = this.#parts;
     switch (body.case) {
       case "deliver":
         reader.deliver(connection, body.value);
         return;
       case "notify": {
         const { head, membership } = body.value;
-        if (membership !== undefined) {
-          group
-            .catchUp(connection, membership)
-            .then(() => {
-              outbox.epochMoved();
-              this.#seenEarly();
-            })
-            .catch((error: unknown) => this.#failed(connection, error));
-        }
+        if (membership !== undefined) this.#catchingUp.told(connection, membership);
         reader.notify(toNumber(head));
         snapshots.told(body.value);
         return;
@@ -459,6 +460,7 @@ export class Engine {
   }
 
   #endParts(): void {
+    this.#catchingUp.end();
     this.#parts.changes.end();
     this.#parts.additions.end();
     this.#parts.snapshots.end();

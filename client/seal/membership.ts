@@ -296,6 +296,7 @@ function changeRoster(
       const id = idText(device.deviceId);
       // A removed device's id never comes back.
       if (chain.devices.has(id) || members(chain).length >= membersMax) throw altered();
+      if (hasKeysOf(chain, device)) throw altered();
       const devices = new Map(chain.devices).set(id, device);
       return { devices, wrapped: [device.deviceId] };
     }
@@ -312,6 +313,19 @@ function changeRoster(
     default:
       throw altered();
   }
+}
+
+/**
+ * Whether a key of a device is another one's already, a former one's too. Nobody shows that it holds
+ * the keys that it is added with: under a public key of somebody else's, what that one signed could
+ * pass for its own.
+ */
+function hasKeysOf(chain: ControlChain, { signingKey, sealingKey }: RosterDevice): boolean {
+  for (const other of chain.devices.values()) {
+    if (equalBytes(other.signingKey, signingKey)) return true;
+    if (equalBytes(other.sealingKey, sealingKey)) return true;
+  }
+  return false;
 }
 
 function removed(chain: ControlChain, author: Uint8Array, closings: readonly SenderLink[]): Roster {

@@ -162,4 +162,20 @@ describe("membership", () => {
     assert.equal(a.client.devices().length, 2);
     assert.notEqual(a.client.status().connection.state, "online");
   });
+
+  test("SECURITY 1.2: a relay that says over and over that the membership moved has the device ask once more", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    await member(a);
+    await world.run(1_000);
+    const before = relay.count("pullControl");
+    const [session] = relay.sessionsOf(relay.group);
+    for (let count = 3n; count < 103n; count++) {
+      const membership = { count, head: new Uint8Array(32) };
+      session?.tell({ case: "notify", value: { head: 0n, membership } });
+    }
+    await world.run(10_000);
+    assert.equal(relay.count("pullControl") - before, 2);
+  });
 });

@@ -115,6 +115,27 @@ export const trustBugs: readonly PlantedBug[] = [
     proof: { tests: ["seal/membership", "seal/changes"] },
   },
   {
+    name: "trust: a device is added under a key of another one",
+    file: inMembership,
+    from: "      if (hasKeysOf(chain, device)) throw altered();\n",
+    to: "",
+    proof: { tests: ["seal/membership"] },
+  },
+  {
+    name: "trust: a removed device may join another group with its old store",
+    file: "client/entering.ts",
+    from: "      throw inGroup();\n    }\n    if (membership === DeviceState_Membership.REMOVED) throw wasInGroup();\n",
+    to: "      throw inGroup();\n    }\n",
+    proof: { tests: ["client/membership"] },
+  },
+  {
+    name: "trust: each time the relay says that the membership moved is looked at",
+    file: "client/catching-up.ts",
+    from: "    if (this.#looking === connection) return;\n",
+    to: "",
+    proof: { tests: ["client/group"] },
+  },
+  {
     name: "trust: a removal that removes nobody",
     file: inMembership,
     from: "  if (closings.length === 0) throw altered();",

@@ -326,6 +326,14 @@ describe("SECURITY Membership: what each change may say", () => {
     );
   });
 
+  test("PROTOCOL 12.25: adding: a key that is another device's, or was one's", () => {
+    const removed = accept(forge(chain, good.removing));
+    for (const change of [{ signingKey: c.signingKey }, { sealingKey: c.sealingKey }]) {
+      refuses({ ...good.adding, change: adding(change) });
+      refuses({ ...good.adding, change: adding(change) }, ErrorCode.HISTORY_ALTERED, removed);
+    }
+  });
+
   test("adding: no device", () => {
     refuses({ ...good.adding, change: { case: "adding", value: {} }, wrapped: [] });
   });
@@ -502,7 +510,10 @@ describe("SECURITY Membership: reading a whole chain", () => {
   });
 
   test("an addition under this device's id with another's keys is found by this device", () => {
-    const blob = forge(chain, { ...good.adding, change: adding({ signingKey: c.signingKey }) });
+    const blob = forge(chain, {
+      ...good.adding,
+      change: adding({ signingKey: device("e").signingKey }),
+    });
     accept(blob);
     fails(ErrorCode.DEVICE_UNKNOWN, () => readChain([...of.blobs, blob], { groupId, keys: d }));
   });
