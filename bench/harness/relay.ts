@@ -25,6 +25,6 @@ serveRole({
         handshakesMax: 1_000,
       },
     });
-    return { port: relay.port };
+    return { port: relay.port, address: relay.address };
   },
 });
