@@ -6,6 +6,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { AbandonedLinksSchema } from "../gen/syncrelay/state/v1/history_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { decode } from "./disk.ts";
+import type { Header } from "./seal/header.ts";
 import type { StateTransaction } from "./state-store.ts";
 
 const keys = { from: "abandoned/", to: "abandoned0" } as const;
@@ -16,6 +17,14 @@ const linksMax = 128;
 export interface Abandoning {
   readonly sender: string;
   readonly links: readonly Uint8Array[];
+}
+
+/** Whether an entry says nothing but that its sender gives up a link: apps have no use for it. */
+export function isRestart(
+  { abandonedLink }: Header,
+  { data, contentType }: { readonly data: Uint8Array; readonly contentType: string },
+): boolean {
+  return abandonedLink !== undefined && data.byteLength === 0 && contentType === "";
 }
 
 export class Abandoned {

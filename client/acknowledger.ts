@@ -8,6 +8,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { Retry } from "./retry.ts";
+import type { Positions } from "./seal/history.ts";
 import { sealWitness } from "./seal/witness.ts";
 import { StateStoreError } from "./state-store.ts";
 
@@ -129,7 +130,7 @@ export class Acknowledger {
     const witnessKey = chain.keyring.witnessKey(chain.epoch);
     if (witnessKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
     // Applied positions are those read, where everything read is applied; else it claims less.
-    const positions = applied === core.log.read ? core.log.senders : new Map();
+    const positions = applied === core.log.read ? this.#places() : new Map();
     const { logId } = core.log;
     const counter = await this.#hooks.nextWitnessCounter();
     const witness = sealWitness(
@@ -154,6 +155,18 @@ export class Acknowledger {
     this.#witnessed = applied;
     this.#witnessedVersion = chain.version.count;
     this.#witnessedAtMs = nowMs;
+  }
+
+  /**
+   * Where senders stand. Of a removed one, in this log: what that has lost nobody can push again. Of
+   * others also what a log before it had: they learn by that what they have lost themselves.
+   */
+  #places(): Positions {
+    const { log, changes, chain } = this.#core;
+    const { rereading } = changes;
+    if (rereading.size === 0) return log.senders;
+    const removed = (id: string): boolean => chain?.devices.get(id)?.closing !== undefined;
+    return new Map([...log.senders].filter(([id]) => !(rereading.has(id) && removed(id))));
   }
 
   #scheduleDaily(): void {

@@ -1,6 +1,7 @@
 /** Reads a part of the log once more, for an app that wants to look back. Moves nothing. */
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
+import { isRestart } from "./abandoned.ts";
 import type { Core } from "./core.ts";
 import type { Reader } from "./reader.ts";
 import { openBody } from "./seal/blob.ts";
@@ -33,6 +34,7 @@ export async function* readHistory(
       const bodyKey = chain.keyring.bodyKey(Number(blob?.epoch ?? 0n));
       if (blob === undefined || bodyKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
       const entry = openBody(blob, header, { groupId: core.groupId, sender, bodyKey });
+      if (isRestart(header, entry)) continue;
       const senderText = idText(sender);
       yield {
         blobId: idText(blob.blobId),

@@ -10,7 +10,7 @@ import { emptyBytes, equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
-import type { Abandoning } from "./abandoned.ts";
+import { type Abandoning, isRestart } from "./abandoned.ts";
 import { type Comparing, claimFinding, compareClaim } from "./claims.ts";
 import type { Core, Finding } from "./core.ts";
 import { claimOf } from "./findings.ts";
@@ -35,6 +35,8 @@ const abandonedMax = 64;
 /** What a window came to. */
 export interface Judged {
   readonly items: InboxItem[];
+  /** Restarts without content: read, and nothing for an app. */
+  readonly silent: InboxItem[];
   readonly senders: Map<string, ChainPlace>;
   readonly refusals: Refusal[];
   readonly explained: number[];
@@ -120,6 +122,7 @@ export class Judge {
     });
     const judged: Judged = {
       items: [],
+      silent: [],
       senders: new Map(positions),
       refusals: [],
       explained: [],
@@ -346,14 +349,14 @@ export class Judge {
       const bodyKey = core.chain?.keyring.bodyKey(Number(blob.epoch));
       if (bodyKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
       opened = openBody(blob, header, { groupId: core.groupId, sender: stored.sender, bodyKey });
-      judged.items.push({ stored, seq: header.seq, opened });
+      into(judged, header, opened).push({ stored, seq: header.seq, opened });
       if (sender === core.deviceText && this.#wantsOwn(header.seq)) {
         const own = ownOf(stored, place, opened, header.entryHash);
         if (own !== undefined) judged.ownRead.push(own);
       }
     } else {
       opened = decodeEntry(delivered.entry);
-      judged.items.push({
+      into(judged, header, opened).push({
         stored: create(StoredBlobSchema, {
           cursor: stored.cursor,
           sender: stored.sender,
@@ -395,7 +398,7 @@ export class Judge {
   #compareWitnesses(judged: Judged, broken: ReadonlySet<string>): void {
     const { changes } = this.#core;
     const at = this.comparing(judged.senders, judged.abandoned);
-    for (const { stored, opened } of judged.items) {
+    for (const { stored, opened } of [...judged.items, ...judged.silent]) {
       if (opened === undefined || opened.witnessed.length === 0) continue;
       for (const seen of opened.witnessed) {
         const sender = this.#inbox.senderText(seen.deviceId);
@@ -436,6 +439,11 @@ export class Judge {
   linkOf(sender: string, seq: number): Uint8Array | undefined {
     return this.#links.get(sender, seq);
   }
+}
+
+/** Where an entry goes: an app has no use for a device's word that it gives up a link. */
+function into(judged: Judged, header: Header, opened: EntryMessage): InboxItem[] {
+  return isRestart(header, opened) ? judged.silent : judged.items;
 }
 
 /** Where a blob that was refused says that it stands; else the place that is next. */

@@ -786,7 +786,9 @@ export class Reader {
         const through = toNumber((candidates.at(-1) as StoredBlob).cursor);
         const window = { blobs: candidates, own: noOwn, through, bytes: 0, session };
         const judged = this.#judge.judge(window, { proven, branches });
-        for (const { stored } of judged.items) judged.explained.push(Number(stored.cursor));
+        for (const { stored } of [...judged.items, ...judged.silent]) {
+          judged.explained.push(Number(stored.cursor));
+        }
         // What is still wrong was told when it was found.
         judged.findings.length = 0;
         judged.rereading = core.changes.rereading;
@@ -808,14 +810,23 @@ export class Reader {
 
   /** At the head, what is still missing without a reason is withheld. */
   #reachedHead(): void {
-    if (this.#queue.length > 0 || this.#pullId !== undefined || this.#behind) return;
-    this.#refusals.atHead();
+    if (!this.#atHead) return;
     this.#settleClaims();
     this.#hooks.atHead(this.#ofOwn.splice(0));
     const proven = this.#closings();
+    // What removed devices wrote is taken first: it may explain what is missing of others.
+    if (proven.size === 0 && this.#atHead) this.#refusals.atHead();
     if (proven.size === 0 && (this.#repaired || this.#refusals.count === 0)) return;
     this.#repaired = true;
-    this.#repair(proven).catch((error: unknown) => this.#failed(error));
+    this.#repair(proven)
+      .then(() => {
+        if (proven.size > 0) this.#reachedHead();
+      })
+      .catch((error: unknown) => this.#failed(error));
+  }
+
+  get #atHead(): boolean {
+    return this.#queue.length === 0 && this.#pullId === undefined && !this.#behind;
   }
 
   /** What was held because the log changed, and nothing excuses any more. */
@@ -832,11 +843,8 @@ export class Reader {
 
   /** Whether not all is read that a removed device had written, by the chain. */
   get missesClosing(): boolean {
-    // A restored relay may have lost what nobody can push again.
-    const { changes, findings } = this.#core;
-    return this.#belowClosing().some(
-      ({ id }) => !changes.excuses(id) && !findings.acceptedOf(FindingKind.DROPPED, id),
-    );
+    const { findings } = this.#core;
+    return this.#belowClosing().some(({ id }) => !findings.acceptedOf(FindingKind.DROPPED, id));
   }
 
   /** The chain is another one: where it closes a device further up, the relay is asked for the rest. */
@@ -877,7 +885,8 @@ export class Reader {
       } else if (this.#pulledAt < (core.chain?.version.count ?? 0)) {
         // The removal came after that pull began: the relay may have shown less than there is by now.
         this.#fallBehind();
-      } else if (!core.changes.excuses(id) && !this.#missing.has(id)) {
+      } else if (!this.#missing.has(id)) {
+        // Nothing excuses that, a restore neither: nobody can push it again.
         this.#missing.add(id);
         core.found({
           kind: FindingKind.DROPPED,

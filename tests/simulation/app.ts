@@ -75,6 +75,8 @@ export class App {
   /** What was ever acknowledged, whatever the app goes on from now. */
   readonly #ackedOnce = new Set<string>();
   #pushed = 0;
+  /** Removed devices of which a person let this one go on without what cannot be proven any more. */
+  readonly goneWithout = new Set<string>();
   /** Whether this device knows that another one was removed. */
   knowsRemoved: (deviceId: string) => boolean = () => false;
 
@@ -227,6 +229,7 @@ export class App {
       world.fail(`1: ${who} is handed ${blobId} by ${by}, which the relay never had`);
       return;
     }
+    if (blob.restart) world.fail(`1: ${who} is handed a restart of ${truth.nameOf(sender)}`);
     const log = truth.logWith(blobId, cursor);
     if (cursor === 0 ? truth.logs.length === 1 : log === undefined) {
       world.fail(`1: ${who} is handed ${blobId} at ${cursor}; it is at ${blob.cursor}`);
@@ -280,8 +283,9 @@ export class App {
 
   /** Whether a device may go without a blob that is in the log. */
   excused(blob: LoggedBlob): boolean {
-    const { sender, seq, blobId } = blob;
-    if (this.#truth.dropped.has(blobId) || this.#truth.forked.has(sender)) return true;
+    const { sender, seq, blobId, restart } = blob;
+    if (restart || this.#truth.dropped.has(blobId) || this.#truth.forked.has(sender)) return true;
+    if (this.goneWithout.has(sender)) return true;
     return this.#truth.closingsOf(sender).some((closing) => seq > closing);
   }
 

@@ -418,7 +418,7 @@ export class DeviceNode {
       world.fail(`6: ${who} says that it is removed, and nobody removed it`);
     }
     // What a removed device wrote waits until all of it is there.
-    const wrong = status.findings + (truth.removedEver.size > 0 ? 0 : status.refused);
+    const wrong = this.#falseFindings() + (truth.removedEver.size > 0 ? 0 : status.refused);
     if (wrong > 0 && truth.forked.size === 0) {
       world.fail(`7: ${who} has ${status.refused} refused entries, ${status.findings} findings`);
     }
@@ -470,15 +470,50 @@ export class DeviceNode {
     return this.#truth.pushed.filter(({ node }) => node === this.name);
   }
 
-  /** An alarm is false unless somebody really wrote two histories, or really is two. */
-  #judgeIntegrity({ finding, sender, error }: IntegrityEvent): void {
+  /**
+   * An alarm is false unless somebody really wrote two histories, or really is two, or the relay really
+   * lost what nobody can push again.
+   */
+  #judgeIntegrity(event: IntegrityEvent): void {
+    const { finding, sender, error } = event;
     const truth = this.#truth;
     const two = sender !== undefined && truth.forked.has(sender);
-    const fine = (two && finding.endsWith("FORKED")) || truth.membershipForked;
+    const lost = this.#isLost(event);
+    const fine = (two && finding.endsWith("FORKED")) || lost || truth.membershipForked;
+    if (lost) this.#process.after(5_000, () => this.acceptLost());
     const by = sender === undefined ? "" : ` of ${truth.nameOf(sender)}`;
     const text = `${this.name} says ${finding}${by}: ${describe(error)}`;
     if (fine) this.#world.tell(text);
     else this.#world.fail(`7: ${text}`);
+  }
+
+  /** What a removed device wrote is lost, or with it what explained that another's body is gone. */
+  #isLost(found: Pick<IntegrityEvent, "finding" | "sender" | "seq">): boolean {
+    const { finding, sender = "", seq = 0 } = found;
+    const truth = this.#truth;
+    return finding === "DROPPED"
+      ? truth.lostOf(sender)
+      : finding === "WITHHELD" && truth.unexplained(sender, seq);
+  }
+
+  /** A person has seen what a restored relay lost for good, and lets the device go on without it. */
+  acceptLost(): void {
+    const { client } = this;
+    if (client === undefined || !this.member) return;
+    for (const found of client.findings()) {
+      if (found.state !== "open" || !this.#isLost(found)) continue;
+      const { id, finding, sender = "" } = found;
+      this.#world.tell(`${this.name} accepts ${finding} of ${this.#truth.nameOf(sender)}`);
+      if (finding === "DROPPED") this.app.goneWithout.add(sender);
+      client
+        .acceptFinding(id)
+        .catch((error: unknown) => this.judgeAsked("acceptFinding", client, error));
+    }
+  }
+
+  #falseFindings(): number {
+    const findings = this.client?.findings() ?? [];
+    return findings.filter((each) => each.state === "open" && !this.#isLost(each)).length;
   }
 
   #judgeError(where: string, error: Error): void {

@@ -74,6 +74,7 @@ export class Quiescence {
         }
         // A person looks what became of it.
         if (device.client?.status().connection.state === "stopped") device.client.connect();
+        device.acceptLost();
       }
       world.after(20_000, keepUp);
     };
@@ -197,8 +198,8 @@ export class Quiescence {
       // What removed devices wrote comes once all of it is there, behind what others wrote after it.
       const stays = (id: string): boolean =>
         !truth.removedEver.has(truth.ever.get(id)?.sender ?? "");
-      const there = ({ blobId }: LoggedBlob): boolean =>
-        app.has(blobId) || !truth.dropped.has(blobId);
+      const there = ({ blobId, restart }: LoggedBlob): boolean =>
+        app.has(blobId) || !(restart || truth.dropped.has(blobId));
       const expected = log.filter((blob) => stays(blob.blobId) && there(blob));
       const held = app.applied.filter(stays);
       const same =
@@ -246,7 +247,9 @@ export class Quiescence {
       if (truth.logs.length > 1 && (restored || truth.forked.has(device))) continue;
       world.fail(`${durable ? "1: durable" : "2: queued"} ${name} is not in the log`);
     }
-    const unasked = truth.log.blobs.filter(({ blobId }) => !truth.queued.has(blobId)).length;
+    const unasked = truth.log.blobs.filter(
+      ({ blobId, restart }) => !restart && !truth.queued.has(blobId),
+    ).length;
     const unanswered = truth.pushed.filter(({ blobId }) => blobId === undefined).length;
     if (unasked > unanswered) world.fail(`2: ${unasked - unanswered} entries that nobody pushed`);
   }

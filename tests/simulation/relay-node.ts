@@ -17,6 +17,7 @@ import { idText } from "../../wire/ids.ts";
 import { formatRelayAddress } from "../../wire/relay-address.ts";
 import { Chance } from "./chance.ts";
 import { Network, type RelaySocket } from "./network.ts";
+import { becomeRestored } from "./restored-store.ts";
 import type { Log, Truth } from "./truth.ts";
 import { type WatchedStore, watchStore } from "./watched-store.ts";
 import { describe, Process, type World } from "./world.ts";
@@ -149,17 +150,7 @@ export class RelayNode {
     this.#truth.restored(backup.log);
     if (newLogId) {
       this.#process = new Process(world);
-      const [listing] = await this.#disk.listGroups(0, 1);
-      if (listing !== undefined) {
-        const group = { ...listing.group, logId: this.#chance.bytes(16) };
-        await this.#disk.commit({
-          groups: [group],
-          devices: [],
-          blobs: [],
-          control: [],
-          invites: [],
-        });
-      }
+      await becomeRestored(this.#disk, () => this.#chance.bytes(16));
     }
     this.#restoring = false;
   }

@@ -18,6 +18,8 @@ export interface LoggedBlob {
   readonly link: string;
   /** Its sender lets the body go after so long; 0: never. */
   readonly ttlS: number;
+  /** Its sender gives up a link with it: nothing for an app. */
+  readonly restart: boolean;
 }
 
 /** What an app asked to be pushed. */
@@ -91,8 +93,8 @@ export class Truth {
   membershipForked = false;
   /** Blobs whose bodies the relay let go, in any log: a device may go without them. */
   readonly dropped = new Set<string>();
-  /** Blobs that a later one replaces. */
-  readonly #deleted = new Set<string>();
+  /** Blobs that a later one replaces, with who wrote that. */
+  readonly #deleted = new Map<string, string[]>();
   /** Where removed devices ended, in every log there was. */
   readonly #closings = new Map<string, number[]>();
   readonly removedEver = new Set<string>();
@@ -138,6 +140,25 @@ export class Truth {
   /** Where a device's own blobs end for whoever knows of its removal; undefined: nowhere. */
   closingsOf(deviceId: string): readonly number[] {
     return this.#closings.get(deviceId) ?? [];
+  }
+
+  /**
+   * Whether the relay, restored, lacks what a device had written before it was removed: nobody can push
+   * that again, and who joins is told that it is not there.
+   */
+  lostOf(deviceId: string): boolean {
+    if (this.logs.length === 1 || !this.removedEver.has(deviceId)) return false;
+    const last = Math.max(0, ...this.closingsOf(deviceId));
+    const has = new Set<number>();
+    for (const { sender, seq } of this.log.blobs) if (sender === deviceId) has.add(seq);
+    return Array.from({ length: last }, (_, i) => i + 1).some((seq) => !has.has(seq));
+  }
+
+  /** Whether all that replaced a device's entry came from such devices: then nothing explains that its body is gone. */
+  unexplained(deviceId: string, seq: number): boolean {
+    const blob = this.log.blobs.find((each) => each.sender === deviceId && each.seq === seq);
+    const by = this.#deleted.get(blob?.blobId ?? "") ?? [];
+    return by.length > 0 && by.every((each) => this.lostOf(each));
   }
 
   /** The relay goes on with what it had at some time before. */
@@ -213,8 +234,12 @@ export class Truth {
     // The header is what devices go by.
     const header = decodeHeader(row.header, ErrorCode.ENVELOPE_INVALID);
     const { ttlS } = header;
-    for (const id of header.deletes) this.#deleted.add(idText(id));
-    const blob = { cursor: row.cursor, blobId, sender, seq: row.seq, link, ttlS };
+    for (const id of header.deletes) {
+      const text = idText(id);
+      this.#deleted.set(text, [...(this.#deleted.get(text) ?? []), sender]);
+    }
+    const restart = header.abandonedLink !== undefined;
+    const blob = { cursor: row.cursor, blobId, sender, seq: row.seq, link, ttlS, restart };
     if (header.seq !== row.seq) world.fail(`2: ${blobId} is ${header.seq}, and kept as ${row.seq}`);
     log.cursors.set(blobId, row.cursor);
     log.blobs.push(blob);

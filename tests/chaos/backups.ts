@@ -1,0 +1,61 @@
+/** Backups under load, every second: each verifies and restores; devices of a restored older one converge. */
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as passing } from "node:timers/promises";
+import type { Scenario } from "./scenario.ts";
+
+export function backups(seconds: number): Scenario {
+  return {
+    name: "backups",
+    run: async (world) => {
+      const devices = await world.group(3, { speed: 30 });
+      await Promise.all(
+        devices.map((device) => device.call("load", { count: 20, bytes: 600, window: 3, everyMs: 20 })),
+      );
+      const kept = world.chance.int(Math.floor(seconds / 4), Math.ceil(seconds / 2));
+      const beganMs = performance.now();
+      let blobs = -1;
+      let lateMs = 0;
+      for (let i = 0; i < seconds; i++) {
+        const dueMs = beganMs + i * 1_000 - performance.now();
+        // One that takes longer than a second is followed by the next at once.
+        await passing(Math.max(0, dueMs));
+        lateMs = Math.max(lateMs, -dueMs);
+        const file = join(world.folder, `backup-${i}`);
+        const { data } = world.relay;
+        await world.done(["backup", file, "--data", data, "--with-identity"]);
+        await world.done(["verify", file]);
+        const there = join(world.folder, "restored");
+        const told = JSON.parse(await world.done(["restore", file, "--data", there, "--json"])) as {
+          blobs: number;
+        };
+        if (told.blobs < blobs) throw new Error(`${told.blobs} blobs after ${blobs}`);
+        blobs = told.blobs;
+        rmSync(there, { recursive: true });
+        if (i !== kept) rmSync(file);
+        if (i % 10 === 9) process.stderr.write(`backups: ${i + 1} of ${seconds}\n`);
+      }
+      world.tell(`${seconds} backups verified and restored, the last of ${blobs} blobs`);
+      await world.relay.kill();
+      await world.done([
+        "restore",
+        join(world.folder, `backup-${kept}`),
+        "--data",
+        world.relay.data,
+        "--replace",
+      ]);
+      world.tell(`the relay goes on from the backup of second ${kept}, and the devices still push`);
+      await world.relay.start();
+      await Promise.all(
+        devices.map((device) => device.until("online", ({ connection }) => connection === "online")),
+      );
+      await Promise.all(devices.map((device) => device.call("endLoad")));
+      await world.conclude({ anyOrder: true });
+      const { queued, acknowledged } = world.counted;
+      process.stdout.write(
+        `${seconds} backups under load, each verified and restored, the last of ${blobs} blobs, at worst ${Math.round(lateMs)} ms late; ` +
+          `restored that of second ${kept}: ${queued} entries (${acknowledged} seen acknowledged) on every device, 0 lost\n`,
+      );
+    },
+  };
+}
