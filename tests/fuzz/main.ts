@@ -53,8 +53,9 @@ if (chosen.length === 0 || !(inputs > 0) || !Number.isInteger(seed)) {
   process.stderr.write(`targets: ${targets.map(({ name }) => name).join(" ")}\n`);
   process.exitCode = 2;
 } else if (values.child) {
-  process.send?.({ result: await work() });
-  process.disconnect();
+  const result = await work();
+  // Leaving before it is taken would lose it.
+  process.send?.({ result }, () => process.disconnect());
 } else {
   await lead();
 }
@@ -75,12 +76,18 @@ async function work(): Promise<Result> {
         await run.go(Math.min(run.target.weight * turnInputs, Math.ceil(inputs / 20)));
       }
       total = runs.reduce((sum, run) => sum + run.inputs, 0);
+      process.send?.({ result: resultOf(runs, coverage) });
     }
   } catch (error) {
     if (!(error instanceof Finding)) throw error;
     const input = Buffer.from(error.input).toString("base64");
     process.send?.({ finding: `${error.message}\n\ninput, base64: ${input}` });
   }
+  return resultOf(runs, coverage);
+}
+
+/** What it came to so far: told after each round, so that a run that is cut short still tells. */
+function resultOf(runs: readonly Run[], coverage: Coverage): Result {
   return {
     inputs: runs.reduce((sum, run) => sum + run.inputs, 0),
     parts: coverage.parts,
