@@ -42,7 +42,7 @@ export const trustBugs: readonly PlantedBug[] = [
     file: inHistory,
     from: "  return seq > closing.seq || !equalBytes(link, closing.link);",
     to: "  return seq > closing.seq + 1_000_000 || link.byteLength === 0 || equalBytes(link, new Uint8Array(1));",
-    proof: { tests: ["seal/history"] },
+    proof: { tests: ["seal/history", "integration/removed-device"] },
   },
   {
     name: "trust: a recovery phrase may write",
