@@ -115,6 +115,8 @@ export interface OperatorJob {
  */
 export interface TaskJob {
   readonly kind: "task";
+  /** The group it is about; undefined where it is about none, or several. */
+  readonly group?: GroupEntry | undefined;
   readonly owner: JobOwner<TaskJob, { readonly result: unknown }>;
   readonly requestId: number;
   /** Reads from disk what `plan` is given. */
@@ -327,6 +329,11 @@ export class Committer {
         if (apart.length > 1) {
           this.#apart.push(...apart);
           return undefined;
+        }
+        // Also what was read by the key of a snapshot or an object: it was read for this group.
+        const only = groupOf(jobs[0] as Job);
+        if (only !== undefined) {
+          this.#options.store.fence?.met(only.row.groupKey, only.row.groupId, error);
         }
       }
       if (isDiskFull(error)) {
@@ -603,7 +610,11 @@ export class Committer {
 /** The group that a job is about, where it is there already. */
 function groupKeyOf(job: Job): number | undefined {
   if (job.kind === "device") return job.device.row.groupKey;
-  return "group" in job ? job.group.row.groupKey : undefined;
+  return groupOf(job)?.row.groupKey;
+}
+
+function groupOf(job: Job): GroupEntry | undefined {
+  return "group" in job ? job.group : undefined;
 }
 
 /** Jobs in their order, those of one group together; those of none each alone. */

@@ -23,13 +23,20 @@ import { acknowledgedByAll, nextTrim } from "./retention.ts";
 import { ripeSnapshot, supersededBy, takeEffect, unconfirmedS } from "./snapshots.ts";
 import type { Store } from "./store/contract.ts";
 import { isDamage } from "./store/fence.ts";
-import type { FoundObject, PendingDelete } from "./store/life.ts";
+import {
+  beforePassing,
+  type FoundObject,
+  type PassingPlace,
+  type PendingDelete,
+} from "./store/life.ts";
 
 /** One slice: what commits beside it wait for. */
 const sliceBounds = { rowsMax: 500, bytesMax: 2 * 1024 * 1024 };
 /** Deletes looked at together, and blobs looked through at a time for what they name. */
 const deletesMax = 256;
 const searchRows = 2_000;
+/** Pages of deletes that one round looks through. */
+const pagesMax = 8;
 /** Seconds after which an object that is not whole, or a part that no snapshot named, goes. */
 const passingS = 86_400;
 
@@ -94,9 +101,10 @@ export class Keeper {
     if (expiry) this.#expiredMs = nowMs;
     if (all) this.#allMs = nowMs;
     this.#running = this.#begin(async (sum) => {
-      for (const group of due) await this.#keep(group, sum);
-      if (expiry) await this.#expire(sum);
-      if (all) await this.#everywhere(sum);
+      const parts: (() => Promise<void>)[] = due.map((group) => () => this.#keep(group, sum));
+      if (expiry) parts.push(() => this.#expire(sum));
+      if (all) parts.push(() => this.#everywhere(sum));
+      await inTurn(parts);
     });
   }
 
@@ -108,9 +116,8 @@ export class Keeper {
     const running = this.#begin(
       async () => {
         if (groupId === undefined) {
-          await this.#expire(sum);
-          await this.#everywhere(sum);
-          for (const group of this.#host.live()) await this.#keep(group, sum);
+          const live = this.#host.live().map((group) => () => this.#keep(group, sum));
+          await inTurn([() => this.#expire(sum), () => this.#everywhere(sum), ...live]);
         } else {
           const group = await this.#host.load(groupId);
           if (group !== undefined) await this.#keep(group, sum);
@@ -159,7 +166,7 @@ export class Keeper {
     }
     if (ripeSnapshot(entry.snapshots, this.#host.ageS()) !== undefined) return true;
     const looked = this.#looked.get(entry);
-    if (looked?.taken !== entry.deletesTaken) return true;
+    if (looked === undefined || looked.more || looked.taken !== entry.deletesTaken) return true;
     return looked.waiting && looked.acknowledged !== this.#acknowledged(group);
   }
 
@@ -226,6 +233,7 @@ export class Keeper {
       const bytes =
         slice.bodyBytes + (headers ? slice.headerBytes + slice.blobs * blobOverheadBytes : 0);
       await this.#host.run({
+        group: entry,
         plan: (draft) => {
           if (draft.gone(entry)) return;
           const row = draft.writableGroup(entry);
@@ -250,6 +258,7 @@ export class Keeper {
     const ripe = ripeSnapshot(entry.snapshots, this.#host.ageS());
     if (ripe === undefined || entry.gone) return;
     await this.#host.run({
+      group: entry,
       lookUp: async () => {
         const parts: FoundObject[] = [];
         for (const one of supersededBy(entry.snapshots, ripe)) {
@@ -315,15 +324,24 @@ export class Keeper {
     if (this.#stopped || entry.gone) return;
     const acknowledged = this.#acknowledged(group);
     const taken = entry.deletesTaken;
-    const waiting = await store.pendingDeletes(entry.row.groupKey, deletesMax);
-    const ready = waiting.map(readDelete).filter((one) => one.force || one.cursor <= acknowledged);
-    if (ready.length === 0) {
-      this.#looked.set(entry, { taken, acknowledged, waiting: waiting.length > 0 });
-      return;
+    const read = async (after: number) => {
+      const rows = await store.pendingDeletes(entry.row.groupKey, after, deletesMax);
+      const all = rows.map(readDelete);
+      const ready = all.filter((one) => one.force || one.cursor <= acknowledged);
+      return { all, ready, last: all.length < deletesMax };
+    };
+    // What an acknowledgement brings stands first; what needs none may stand behind any number that wait.
+    let page = await read(0);
+    const waiting = page.all.length > 0;
+    let through = this.#looked.get(entry)?.through ?? 0;
+    for (let pages = 1; page.ready.length === 0 && !page.last && pages < pagesMax; pages++) {
+      through = Math.max(through, page.all.at(-1)?.cursor ?? 0);
+      page = await read(through);
     }
-    // There may be more: it is looked at again in the next round.
-    this.#looked.delete(entry);
-    await this.#carryOut(entry, ready, sum);
+    const done = page.ready.length === 0 && page.last;
+    // Where there may be more it is looked at again in the next round.
+    this.#looked.set(entry, { taken, acknowledged, waiting, more: !done, through });
+    if (page.ready.length > 0) await this.#carryOut(entry, page.ready, sum);
   }
 
   async #carryOut(entry: GroupEntry, ready: readonly Delete[], sum: Trimmed): Promise<void> {
@@ -348,6 +366,7 @@ export class Keeper {
       });
       for (const slice of slicesOf(hits)) {
         await this.#host.run({
+          group: entry,
           plan: (draft) => {
             if (draft.gone(entry)) return;
             for (const { cursor, bodyBytes } of slice) {
@@ -365,6 +384,7 @@ export class Keeper {
     }
     if (this.#stopped) return;
     await this.#host.run({
+      group: entry,
       plan: (draft) => {
         if (!draft.gone(entry)) draft.life.lists.deletesDone.push(...ready);
       },
@@ -374,16 +394,18 @@ export class Keeper {
   /** Collects objects that did not come to anything. */
   async #collect(ageS: number): Promise<void> {
     const { store, counters } = this.#host;
-    while (!this.#stopped) {
-      const rows = await store.passingObjects(ageS, 100);
-      if (rows.length === 0) return;
+    for (let after: PassingPlace = beforePassing; !this.#stopped; ) {
+      const rows = await store.passingObjects(ageS, after, 100);
       let went = 0;
       for (const row of rows) {
+        // Behind it, whatever comes of it: one of a damaged group keeps no other one.
+        after = row.object;
         const group = await this.#load(row.groupId);
         if (group === undefined) continue;
         const { entry } = group;
         await this.#keepApart(() =>
           this.#host.run({
+            group: entry,
             lookUp: () => store.findObjects(entry.row.groupKey, [row.object.objectId]),
             plan: (draft, [found]: readonly FoundObject[]) => {
               if (draft.gone(entry)) return;
@@ -398,9 +420,22 @@ export class Keeper {
       }
       counters.objectsCollected += went;
       if (went > 0) this.#host.freed();
-      else return;
+      if (rows.length === 0) return;
     }
   }
+}
+
+/** Each part, also where one before it has failed; rejects with the first failure. */
+async function inTurn(parts: readonly (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const part of parts) {
+    await part().catch((error: unknown) => {
+      // A disk that does not answer is not asked again and again; damage in one place says nothing of others.
+      if (!isDamage(error)) throw error;
+      failures.push(error);
+    });
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 /** What had been taken and acknowledged, and whether some still wait. */
@@ -408,6 +443,10 @@ interface Looked {
   readonly taken: number;
   readonly acknowledged: number;
   readonly waiting: boolean;
+  /** Not all of them were looked at, or some are being carried out. */
+  readonly more: boolean;
+  /** Up to where everything waits for an acknowledgement. */
+  readonly through: number;
 }
 
 /** Deletes of one blob, read. */

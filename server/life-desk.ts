@@ -28,6 +28,8 @@ import {
 
 /** Something to be written in the next commit. */
 export interface Task<Found, Result> {
+  /** The group it is about: damage that it meets is that group's. */
+  readonly group?: GroupEntry;
   readonly lookUp?: () => Promise<Found>;
   readonly plan: (draft: Draft, found: Found, bounds: PlanBounds) => Result | SyncError;
   /** What it holds on to while it waits. */
@@ -76,6 +78,9 @@ export class LifeDesk {
     this.#busy += 1;
     try {
       return await this.#answer(group, device, request);
+    } catch (error) {
+      // What is read by the key of an object or a snapshot is this group's, too.
+      throw this.#host.store.fence?.met(group.row.groupKey, group.row.groupId, error) ?? error;
     } finally {
       this.#busy -= 1;
     }
@@ -95,6 +100,7 @@ export class LifeDesk {
         return await this.#get(group, request);
       case "drop":
         await this.#host.run({
+          group,
           lookUp: () => this.#find(group, request.objectId),
           plan: (draft, found: FoundObject | undefined) =>
             draft.gone(group)
@@ -126,7 +132,7 @@ export class LifeDesk {
         return { body: this.#told(group, row, content), row };
       }
       // It went while it was read. What took its place is known once that commit has settled.
-      await this.#host.run({ plan: () => undefined });
+      await this.#host.run({ group, plan: () => undefined });
       if (choose() === row) return { body: this.#told(group, undefined, undefined), row };
     }
   }
@@ -167,6 +173,7 @@ export class LifeDesk {
     await this.#host.swept();
     const before = { durableBytes: 0 };
     const row = await this.#host.run({
+      group,
       lookUp: () => this.#find(group, range.objectId),
       plan: (draft, found: FoundObject | undefined, bounds) => {
         if (draft.gone(group)) return notThere();
@@ -196,6 +203,7 @@ export class LifeDesk {
     const hash = await this.#hashes.hash(row);
     const right = equalBytes(hash, row.objectId);
     const completed = await this.#host.run({
+      group,
       lookUp: () => this.#find(group, row.objectId),
       plan: (draft, found: FoundObject | undefined) => {
         if (draft.gone(group)) return notThere();
@@ -243,6 +251,7 @@ export class LifeDesk {
     const { store, counters } = this.#host;
     let stored = false;
     await this.#host.run({
+      group,
       lookUp: async () => ({
         link: await store.linkAt(group.row.groupKey, request.replacesThrough),
         parts: await store.findObjects(group.row.groupKey, request.parts),
@@ -273,6 +282,7 @@ export class LifeDesk {
     let early = true;
     while (early) {
       await this.#host.run({
+        group,
         lookUp: () => {
           const row = group.snapshots.find(isIt);
           return this.#partsOf(row === undefined ? [] : supersededBy(group.snapshots, row));

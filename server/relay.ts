@@ -491,6 +491,7 @@ export class Relay implements SessionHost {
       this.#committer.submit({
         kind: "task",
         requestId: 0,
+        group: task.group,
         lookUp: task.lookUp,
         // What `lookUp` found, and nothing else, comes back here.
         plan: (draft, found, bounds) => task.plan(draft, found as Found, bounds),

@@ -286,6 +286,8 @@ export interface Store extends LifeReads {
   readonly fence?: {
     /** Why nothing is done for a group; undefined where all is well with it. */
     errorOf(groupKey: number): SyncError | undefined;
+    /** Looks at what failed while a group was read: damage fences it off. Gives back what to throw. */
+    met(groupKey: number, groupId: Uint8Array, error: unknown): unknown;
     readonly groups: readonly { readonly groupId: Uint8Array; readonly why: string }[];
   };
 

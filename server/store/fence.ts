@@ -18,6 +18,8 @@ export interface FencedGroup {
 export interface Fence {
   /** Why nothing is done for a group; undefined where it is not fenced off. */
   errorOf(groupKey: number): SyncError | undefined;
+  /** Looks at what failed while a group was read: damage fences it off. Gives back what to throw. */
+  met(groupKey: number, groupId: Uint8Array, error: unknown): unknown;
   readonly groups: readonly FencedGroup[];
 }
 
@@ -135,6 +137,8 @@ class GroupFence implements Fence {
   /** Looks at what failed: where it is damage, the group is fenced off. Gives back what to throw. */
   met(groupKey: number | undefined, groupId: Uint8Array | undefined, error: unknown): unknown {
     if (!isDamage(error)) return error;
+    const known = groupKey === undefined ? undefined : this.#errors.get(groupKey);
+    if (known !== undefined) return known;
     const why = causeText(error);
     const told = damageError(why, error);
     const id = groupId ?? (groupKey === undefined ? undefined : this.#ids.get(groupKey));

@@ -176,6 +176,15 @@ export interface PendingDelete extends DeleteRow {
   readonly blob: { readonly deviceKey: number; readonly header: Uint8Array } | undefined;
 }
 
+/** A place in the order of passing objects. */
+export interface PassingPlace {
+  readonly storedAgeS: number;
+  readonly objectKey: number;
+}
+
+/** Before all of them. */
+export const beforePassing: PassingPlace = { storedAgeS: -1, objectKey: 0 };
+
 export interface LifeReads {
   /** What trimming blobs with `after < cursor <= through` would come to: so many rows and bytes, one row at least. */
   measureTrim(
@@ -191,8 +200,12 @@ export interface LifeReads {
   /** Bodies whose time has come, by when it came. */
   expired(ageS: number, rowsMax: number): Promise<readonly ExpiredRow[]>;
 
-  /** Deletes that are not yet carried out, ascending. */
-  pendingDeletes(groupKey: number, rowsMax: number): Promise<readonly PendingDelete[]>;
+  /** Deletes that are not yet carried out, of blobs above a cursor, ascending. */
+  pendingDeletes(
+    groupKey: number,
+    after: number,
+    rowsMax: number,
+  ): Promise<readonly PendingDelete[]>;
 
   snapshotContent(snapshotKey: number): Promise<SnapshotContent | undefined>;
 
@@ -208,9 +221,13 @@ export interface LifeReads {
   /** Bytes of an object from `offset`, a multiple of `chunkBytes`, on: at most `lengthMax`, rounded up to a chunk. */
   readObject(objectKey: number, offset: number, lengthMax: number): Promise<Uint8Array>;
 
-  /** Passing objects whose last range is of that age or before, and their groups' ids. */
+  /**
+   * Passing objects whose last range is of that age or before, and their groups' ids: by the age of that
+   * range and by their keys, behind `after`.
+   */
   passingObjects(
     ageS: number,
+    after: PassingPlace,
     rowsMax: number,
   ): Promise<readonly (FoundObject & { readonly groupId: Uint8Array })[]>;
 

@@ -7,6 +7,7 @@ import type {
   FoundObject,
   LifeWrites,
   ObjectRow,
+  PassingPlace,
   PendingDelete,
   SnapshotContent,
   SnapshotRow,
@@ -139,10 +140,12 @@ export class MemoryLife {
 
   pendingDeletes(
     groupKey: number,
+    after: number,
     rowsMax: number,
     blobAt: (cursor: number) => BlobRow | undefined,
   ): readonly PendingDelete[] {
     return [...(this.#deletes.get(groupKey) ?? [])]
+      .filter((cursor) => cursor > after)
       .sort((a, b) => a - b)
       .slice(0, rowsMax)
       .map((cursor) => ({ groupKey, cursor, blob: blobAt(cursor) }));
@@ -165,9 +168,11 @@ export class MemoryLife {
     return this.#found((_, holders) => holders.has(-snapshotKey));
   }
 
-  passing(ageS: number, rowsMax: number): FoundObject[] {
-    return this.#found((row) => row.passing && row.storedAgeS <= ageS)
-      .sort((a, b) => a.object.storedAgeS - b.object.storedAgeS)
+  passing(ageS: number, after: PassingPlace, rowsMax: number): FoundObject[] {
+    const order = (a: PassingPlace, b: PassingPlace): number =>
+      a.storedAgeS - b.storedAgeS || a.objectKey - b.objectKey;
+    return this.#found((row) => row.passing && row.storedAgeS <= ageS && order(row, after) > 0)
+      .sort((a, b) => order(a.object, b.object))
       .slice(0, rowsMax);
   }
 

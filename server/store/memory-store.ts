@@ -28,6 +28,7 @@ import type {
   ExpiredRow,
   FoundObject,
   LifeWrites,
+  PassingPlace,
   PendingDelete,
   SnapshotContent,
   TrimMeasure,
@@ -412,9 +413,13 @@ class OpenMemoryStore implements MemoryStore {
     }));
   }
 
-  async pendingDeletes(groupKey: number, rowsMax: number): Promise<readonly PendingDelete[]> {
+  async pendingDeletes(
+    groupKey: number,
+    after: number,
+    rowsMax: number,
+  ): Promise<readonly PendingDelete[]> {
     await this.#alive();
-    return this.#disk.life.pendingDeletes(groupKey, rowsMax, (cursor) =>
+    return this.#disk.life.pendingDeletes(groupKey, after, rowsMax, (cursor) =>
       this.#blobAt(groupKey, cursor),
     );
   }
@@ -449,9 +454,9 @@ class OpenMemoryStore implements MemoryStore {
     return this.#disk.life.readObject(objectKey, offset, lengthMax);
   }
 
-  async passingObjects(ageS: number, rowsMax: number) {
+  async passingObjects(ageS: number, after: PassingPlace, rowsMax: number) {
     await this.#alive();
-    return this.#disk.life.passing(ageS, rowsMax).flatMap((found) => {
+    return this.#disk.life.passing(ageS, after, rowsMax).flatMap((found) => {
       const group = this.#disk.groups.get(found.object.groupKey);
       return group === undefined ? [] : [{ ...found, groupId: group.row.groupId }];
     });

@@ -4,7 +4,7 @@
  * an existing store is changed a backup of it is made beside it; a store that is
  * newer than this version is refused, with the way back.
  */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { isBackup, makeBackup, stamp } from "./backup.ts";
 import { fileBytes } from "./private-files.ts";
@@ -106,6 +106,7 @@ async function apply(connection: SqliteConnection, migration: Migration): Promis
 
 /** A backup, named by the schema and the time, beside the store. An earlier one is never written over. */
 async function copyStore(databasePath: string, version: number, nowMs: number): Promise<string> {
+  await removePartialCopies(databasePath);
   const name = `${databasePath}.schema-${version}-${stamp(nowMs)}`;
   let copy = name;
   for (let number = 2; (await fileBytes(copy)) > 0; number++) copy = `${name}-${number}`;
@@ -113,11 +114,22 @@ async function copyStore(databasePath: string, version: number, nowMs: number): 
   return copy;
 }
 
+/** Removes what copies that were cut short by a kill have left: nobody ever goes on with one. */
+async function removePartialCopies(databasePath: string): Promise<void> {
+  const folder = dirname(databasePath);
+  const prefix = `${basename(databasePath)}.schema-`;
+  for (const name of await readdir(folder)) {
+    if (name.startsWith(prefix) && /\.partial(?:-journal|-wal|-shm)?$/.test(name)) {
+      await rm(join(folder, name), { force: true });
+    }
+  }
+}
+
 /** The newest copy that was made of a schema; undefined where none is there. */
 async function newestCopy(databasePath: string, version: number): Promise<string | undefined> {
   const prefix = `${basename(databasePath)}.schema-${version}-`;
   const names = (await readdir(dirname(databasePath))).filter(
-    (name) => name.startsWith(prefix) && !name.endsWith(".partial"),
+    (name) => name.startsWith(prefix) && !name.includes(".partial"),
   );
   const newest = names.sort().at(-1);
   return newest === undefined ? undefined : join(dirname(databasePath), newest);

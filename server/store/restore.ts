@@ -162,8 +162,7 @@ async function keepBeside(folder: string, nowMs: number): Promise<string> {
   const database = join(folder, databaseName);
   // Closing it moves its write-ahead log into it; where it is damaged the log is kept as it is.
   await settle(database).catch(() => undefined);
-  const kept = join(folder, `replaced-${stamp(nowMs)}`);
-  await mkdir(kept, { recursive: true, mode: 0o700 });
+  const kept = await newFolder(join(folder, `replaced-${stamp(nowMs)}`));
   const beside = join(kept, databaseName);
   // By a second name, so that there is a store at every moment; some file systems have only one.
   await link(database, beside).catch(async () => await copyFile(database, beside));
@@ -176,6 +175,19 @@ async function keepBeside(folder: string, nowMs: number): Promise<string> {
   await removeLogs(database);
   await syncFolder(kept);
   return kept;
+}
+
+/** A folder of that name, or of the next one that is free: what was kept before stays. */
+async function newFolder(name: string): Promise<string> {
+  for (let number = 1; ; number++) {
+    const path = number === 1 ? name : `${name}-${number}`;
+    try {
+      await mkdir(path, { mode: 0o700 });
+      return path;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    }
+  }
 }
 
 async function settle(database: string): Promise<void> {

@@ -6,6 +6,7 @@ import type {
   FoundObject,
   LifeReads,
   ObjectRow,
+  PassingPlace,
   PendingDelete,
   SnapshotContent,
   SnapshotRow,
@@ -75,7 +76,7 @@ WHERE e.expires_age_s <= ?1 ORDER BY e.expires_age_s, e.group_key, e.cursor LIMI
 const pendingDeletesSql = `
 SELECT d.cursor, b.device_key, b.header
 FROM deletes d LEFT JOIN blobs b ON b.group_key = d.group_key AND b.cursor = d.cursor
-WHERE d.group_key = ?1 ORDER BY d.cursor LIMIT ?2`;
+WHERE d.group_key = ?1 AND d.cursor > ?2 ORDER BY d.cursor LIMIT ?3`;
 
 const snapshotContentSql =
   "SELECT manifest, signature, confirmation FROM snapshots WHERE snapshot_key = ?1";
@@ -98,7 +99,9 @@ WHERE p.holder = -?1`;
 
 const passingSql = `
 SELECT ${objectColumns}, g.group_id FROM objects o JOIN groups g ON g.group_key = o.group_key
-WHERE o.passing <> 0 AND o.stored_age_s <= ?1 ORDER BY o.stored_age_s LIMIT ?2`;
+WHERE o.passing <> 0 AND o.stored_age_s <= ?1 AND o.stored_age_s >= ?2
+  AND (o.stored_age_s > ?2 OR o.object_key > ?3)
+ORDER BY o.stored_age_s, o.object_key LIMIT ?4`;
 
 const chunksSql =
   "SELECT data FROM object_chunks WHERE chunk_key >= ?1 AND chunk_key < ?2 ORDER BY chunk_key";
@@ -221,12 +224,16 @@ export class SqliteLife implements LifeReads {
     }));
   }
 
-  async pendingDeletes(groupKey: number, rowsMax: number): Promise<readonly PendingDelete[]> {
+  async pendingDeletes(
+    groupKey: number,
+    after: number,
+    rowsMax: number,
+  ): Promise<readonly PendingDelete[]> {
     const rows = await this.#sql.pendingDeletes.all<{
       readonly cursor: number;
       readonly device_key: number | null;
       readonly header: Uint8Array | null;
-    }>([groupKey, rowsMax]);
+    }>([groupKey, after, rowsMax]);
     return rows.map((row) => ({
       groupKey,
       cursor: row.cursor,
@@ -283,10 +290,13 @@ export class SqliteLife implements LifeReads {
 
   async passingObjects(
     ageS: number,
+    after: PassingPlace,
     rowsMax: number,
   ): Promise<readonly (FoundObject & { readonly groupId: Uint8Array })[]> {
     const rows = await this.#sql.passing.all<ObjectColumns & { readonly group_id: Uint8Array }>([
       ageS,
+      after.storedAgeS,
+      after.objectKey,
       rowsMax,
     ]);
     return rows.map((row) => ({ ...foundObject(row), groupId: new Uint8Array(row.group_id) }));

@@ -17,8 +17,11 @@ const spare = { share: 1 / 16, pagesMin: 8, pagesMax: 256 };
 /** Chunks that one piece takes away: four megabytes. */
 const sweepChunks = 64;
 
-/** The tables that hold what a group leaves behind; what lies in objects goes by `dropped_objects`. */
-const tables = ["blobs", "control", "expiries", "deletes", "snapshots"];
+/**
+ * The tables that hold what a group leaves behind; what lies in objects goes by `dropped_objects`, and
+ * expiries, which stand in the order of time, are looked through once, at the end.
+ */
+const tables = ["blobs", "control", "deletes", "snapshots"];
 
 /** About what a piece adds to the write-ahead log, in bytes: a page that moves takes others with it. */
 export const sweptLogBytes: number = 2 * (vacuumPages + spare.pagesMax) * 4_096;
@@ -49,7 +52,7 @@ async function sweepGroup(writer: SqliteConnection, rowsMax: number): Promise<bo
   for (const table of tables) {
     const [left] = await writer.query(`SELECT 1 FROM ${table} WHERE group_key = ${key} LIMIT 1`);
     if (left === undefined) continue;
-    if (table === "expiries" || table === "deletes" || table === "snapshots") {
+    if (table === "deletes" || table === "snapshots") {
       await writer.exec(`
         DELETE FROM object_references WHERE holder IN (
           SELECT -snapshot_key FROM snapshots WHERE group_key = ${key});
@@ -62,6 +65,7 @@ async function sweepGroup(writer: SqliteConnection, rowsMax: number): Promise<bo
   }
   // Each by itself, in an order that may end anywhere and begins again.
   await writer.exec(`
+    DELETE FROM expiries WHERE group_key = ${key};
     INSERT OR IGNORE INTO dropped_objects SELECT object_key, durable_bytes FROM objects
       WHERE group_key = ${key};
     DELETE FROM object_references WHERE object_key IN (

@@ -2,17 +2,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ObjectHashes } from "../../server/object-hashes.ts";
-import type { CommitBatch } from "../../server/store/contract.ts";
+import type { CommitBatch, Store } from "../../server/store/contract.ts";
+import { fencedStore } from "../../server/store/fence.ts";
 import type { ExpiredRow, ObjectRow } from "../../server/store/life.ts";
+import { openMemoryStore } from "../../server/store/memory-store.ts";
 import { equalBytes } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
-import { bytes } from "../support/devices.ts";
+import { bytes, groupId } from "../support/devices.ts";
 import { type Peer, settled } from "../support/relay-world.ts";
 import {
   asked,
   confirm,
   confirmOf,
+  day,
   group,
   loaded,
   manifestOf,
@@ -104,8 +107,159 @@ test("11.30 a member who goes on deleting keeps nobody else's bodies from expiri
   assert.ok(place >= 0 && place < 5, calls.join(" "));
   for (let i = 0; i < 60; i++) await pass(world);
   const { groupKey } = (await loaded(world)).group;
-  assert.deepEqual(await store.pendingDeletes(groupKey, 10), [], "and all of them are carried out");
+  assert.deepEqual(
+    await store.pendingDeletes(groupKey, 0, 10),
+    [],
+    "and all of them are carried out",
+  );
 });
+
+test("11.32 a delete with force goes at once, however many stand before it that wait for an acknowledgement", async () => {
+  const { world, a, first, pushed } = await written(1);
+  const [one] = pushed;
+  assert(one?.blob !== undefined);
+  const unknown = new Uint8Array(16);
+  for (let i = 0; i < 6; i++) {
+    first.push(Array.from({ length: 100 }, () => a.next({ deletes: [unknown] })));
+  }
+  await rest();
+  await pass(world);
+  const { store } = world;
+  const pendingDeletes = store.pendingDeletes.bind(store);
+  let pages = 0;
+  store.pendingDeletes = async (...of) => {
+    pages += 1;
+    return await pendingDeletes(...of);
+  };
+  first.push([a.next({ force: true, deletes: [one.blob.blobId ?? unknown] })]);
+  await rest();
+  await pass(world);
+  const { groupKey } = (await loaded(world)).group;
+  const rows = await store.readBlobs(groupKey, 0, 1, { rowsMax: 1, bytesMax: 1 << 20 });
+  assert.equal(rows[0]?.body.byteLength, 0);
+  assert.ok(pages <= 3, `${pages}: what waits is not looked through again`);
+  assert.equal((await pendingDeletes(groupKey, 0, 1_000)).length, 600, "the others still wait");
+  for (let i = 0; i < 5; i++) await pass(world);
+  assert.ok(pages <= 6, `${pages}: then there is nothing to look for`);
+});
+
+/** Lets whatever is read of one group fail as a damaged page does. */
+function damage(store: Pick<Store, "loadGroup">, groupId: Uint8Array): void {
+  const loadGroup = store.loadGroup.bind(store);
+  store.loadGroup = async (id) => {
+    if (!equalBytes(id, groupId)) return await loadGroup(id);
+    const cause = Object.assign(new Error("malformed"), { code: "SQLITE_CORRUPT" });
+    throw new SyncError(ErrorCode.STORE_UNAVAILABLE, { cause });
+  };
+}
+
+test("11.14 objects of a damaged group keep nobody else's from being collected", async () => {
+  const { world, first } = await written(1);
+  const { store } = world;
+  const { groupKey } = (await loaded(world)).group;
+  await asked(first, {
+    case: "putObject",
+    value: {
+      objectId: bytes(32, 1),
+      sizeBytes: 200_000n,
+      offset: 0n,
+      data: bytes(65_536, 1),
+    },
+  });
+  const [mine] = await store.findObjects(groupKey, [bytes(32, 1)]);
+  assert(mine);
+  // Older ones of a group that cannot be read, more than are looked at together.
+  const passingObjects = store.passingObjects.bind(store);
+  const damagedId = bytes(32, 77);
+  damage(store, damagedId);
+  store.passingObjects = async (ageS, after, rowsMax) => {
+    const others = Array.from({ length: 250 }, (_, i) => ({
+      object: { ...mine.object, groupKey: 77, objectKey: -250 + i, storedAgeS: 0 },
+      holders: [],
+      groupId: damagedId,
+    })).filter(({ object }) => after.storedAgeS < 0 || object.objectKey > after.objectKey);
+    const found = [...others, ...(await passingObjects(ageS, after, rowsMax))];
+    return found.slice(0, rowsMax);
+  };
+  await pass(world, 2 * day);
+  await rest();
+  assert.deepEqual(await store.findObjects(groupKey, [bytes(32, 1)]), []);
+});
+
+test("11.30 damage where expiries stand keeps no group from being trimmed, and is told", async () => {
+  const { world, a, first, second } = await written(3);
+  const { id } = await snapshotBy(world, first, a, { cursor: 3, link: a.link });
+  await confirm(second, id);
+  for (const peer of [first, second]) peer.cut();
+  await rest();
+  const failures = world.storeFailures;
+  world.store.expired = () => {
+    const cause = Object.assign(new Error("malformed"), { code: "SQLITE_CORRUPT" });
+    throw new SyncError(ErrorCode.STORE_UNAVAILABLE, { cause });
+  };
+  const { groupKey } = (await loaded(world)).group;
+  await assert.rejects(world.relay.trimNow());
+  const rows = await world.store.readBlobs(groupKey, 0, 3, { rowsMax: 9, bytesMax: 1 << 20 });
+  assert.ok(rows.every(({ body }) => body.byteLength === 0));
+  await pass(world, 700_000);
+  assert.ok(world.storeFailures > failures);
+});
+
+for (const read of ["partsOf", "snapshotContent", "readObject"] as const) {
+  test(`11.30 a group whose ${read} meets damage is fenced off, and the store goes on as one that is whole`, async () => {
+    const memory: Store = openMemoryStore();
+    const fenced: unknown[] = [];
+    const disk = fencedStore(memory, (one) => fenced.push(one));
+    const made = await group(2, { disk });
+    const { world } = made;
+    const [a] = made.devices;
+    const [first, second] = made.peers;
+    assert(a && first && second);
+    first.push([a.next(), a.next()]);
+    await rest();
+    const row = (await memory.loadGroup(groupId))?.group;
+    assert(row);
+    const part = await putObject(first, bytes(100, 1), true);
+    first.ask({ case: "ack", value: { applied: 2n } });
+    const manifest = manifestOf({
+      author: a.id,
+      logId: row.logId,
+      replacesThrough: 2,
+      link: a.link,
+      parts: [part],
+    });
+    await asked(first, { case: "putSnapshot", value: { manifest, signature: bytes(64, 1) } });
+    // A second one takes its place: the first one's parts are looked up.
+    Object.assign(memory, {
+      [read]: () => {
+        const cause = Object.assign(new Error("malformed"), { code: "SQLITE_CORRUPT" });
+        return Promise.reject(new SyncError(ErrorCode.STORE_UNAVAILABLE, { cause }));
+      },
+    });
+    const again = manifestOf({
+      author: a.id,
+      logId: row.logId,
+      replacesThrough: 2,
+      link: a.link,
+      parts: [part],
+      claims: 2,
+    });
+    if (read === "partsOf") {
+      await asked(first, {
+        case: "putSnapshot",
+        value: { manifest: again, signature: bytes(64, 1) },
+      });
+    } else if (read === "snapshotContent") {
+      await asked(second, { case: "getSnapshot", value: { unconfirmed: true } });
+    } else {
+      await asked(second, { case: "getObject", value: { objectId: part, offset: 0n } });
+    }
+    assert.equal(fenced.length, 1);
+    assert.equal(world.relay.storeFailure, undefined);
+    assert.equal(disk.fence.groups.length, 1);
+    assert.deepEqual(world.defects, []);
+  });
+}
 
 test("11.30 a group whose part of the store is damaged keeps nobody else's bodies from expiring", async () => {
   const { world, a, first } = await written(1);

@@ -5,14 +5,16 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openIdentity, readIdentity } from "../../server/identity.ts";
+import { beforePassing, noLife } from "../../server/store/life.ts";
 import { DamagedBackupError, restoreBackup } from "../../server/store/restore.ts";
 import { databaseName, openSqliteStore } from "../../server/store/sqlite-store.ts";
 import { verifyStore } from "../../server/store/verify.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { blake2b256 } from "../../wire/hash.ts";
 import { ChainedGroup } from "./support/chains.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { withDatabase } from "./support/raw-database.ts";
-import { bytes } from "./support/rows.ts";
+import { batch, bytes } from "./support/rows.ts";
 
 const firstVersion = fileURLToPath(new URL("./fixtures/schema-1.db", import.meta.url));
 const madeMs = Date.UTC(2026, 10, 24, 14, 30);
@@ -189,6 +191,102 @@ test("restoring over a store is refused; with replace the old one is kept whole 
   assert.equal((await kept.loadGroup(group.groupId))?.group.head, 5);
   await kept.close();
   assert.deepEqual(await readIdentity(restored.kept ?? ""), otherKey);
+});
+
+test("two restores at the same moment keep both of the stores that were there", async (t) => {
+  const { backup } = await backedUp(t);
+  const folder = await temporaryFolder(t);
+  const kept: (string | undefined)[] = [];
+  const ids: string[][] = [];
+  for (let i = 0; i < 3; i++) {
+    kept.push((await restoreBackup({ backup, folder, nowMs: madeMs, replace: true })).kept);
+    ids.push(await logIds(folder));
+  }
+  const name = join(folder, "replaced-20261124T143000Z");
+  assert.deepEqual(kept, [undefined, name, `${name}-2`]);
+  assert.deepEqual([await logIds(name), await logIds(`${name}-2`)], ids.slice(0, 2));
+});
+
+test("11.3 a restored store has its effective snapshot, and none of those that waited: their parts pass", async (t) => {
+  const folder = await temporaryFolder(t);
+  const store = await openSqliteStore({ folder });
+  const chain = new ChainedGroup(1);
+  await store.commit(chain.next(20));
+  const { group: row } = (await store.loadGroup(chain.groupId)) ?? {};
+  assert(row);
+  const contents = [1, 2, 3].map((seed) => bytes(5_000, seed));
+  const objects = contents.map((content, i) => ({
+    objectKey: i + 1,
+    groupKey: 1,
+    objectId: blake2b256(content),
+    sizeBytes: 5_000,
+    durableBytes: 5_000,
+    complete: true,
+    part: true,
+    passing: false,
+    storedAgeS: 1,
+  }));
+  const snapshot = (snapshotKey: number, effective: boolean) => ({
+    row: {
+      snapshotKey,
+      groupKey: 1,
+      snapshotId: bytes(32, snapshotKey),
+      deviceKey: 1,
+      replacesThrough: snapshotKey * 2,
+      storedAgeS: 1,
+      effective,
+      confirmedBy: 0,
+      manifestBytes: 300,
+    },
+    manifest: bytes(300, snapshotKey),
+    signature: bytes(64, 1),
+    confirmation: new Uint8Array(0),
+  });
+  const references = [
+    { holder: -1, objectKey: 1 },
+    { holder: -2, objectKey: 2 },
+    // One that both have, and one that only those have which wait.
+    { holder: -2, objectKey: 1 },
+    { holder: -3, objectKey: 3 },
+  ];
+  await store.commit(
+    batch({
+      groups: [{ ...row, replacedThrough: 2, snapshotBytes: 3 * 5_256 + 3 * 556 }],
+      life: {
+        ...noLife,
+        objects,
+        references,
+        snapshots: [snapshot(1, true), snapshot(2, false), snapshot(3, false)],
+        chunks: contents.map((data, i) => ({ objectKey: i + 1, number: 0, data })),
+      },
+    }),
+  );
+  const backup = await store.upkeep.backup({ name: "waits", withIdentity: false, madeMs });
+  await store.close();
+
+  const other = await temporaryFolder(t);
+  await restoreBackup({ backup, folder: other, nowMs: madeMs });
+  assert.deepEqual((await verifyStore(join(other, databaseName))).findings, []);
+  const restored = await openSqliteStore({ folder: other });
+  const loaded = await restored.loadGroup(chain.groupId);
+  assert.deepEqual(
+    loaded?.snapshots.map(({ snapshotKey, effective }) => [snapshotKey, effective]),
+    [[1, true]],
+  );
+  assert.equal(loaded?.group.snapshotBytes, 3 * 5_256 + 556);
+  assert.deepEqual(
+    (await restored.passingObjects(10, beforePassing, 9)).map(({ object, holders }) => [
+      object.objectKey,
+      holders,
+    ]),
+    [
+      [2, []],
+      [3, []],
+    ],
+  );
+  const [kept] = await restored.findObjects(1, [blake2b256(contents[0] ?? new Uint8Array())]);
+  assert.deepEqual([kept?.holders, kept?.object.passing], [[-1], false]);
+  await restored.close();
 });
 
 test("what is no backup, is damaged, or comes from a newer version is refused and changes nothing", async (t) => {

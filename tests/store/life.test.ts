@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import type { Store } from "../../server/store/contract.ts";
 import {
+  beforePassing,
   chunkBytes,
   type LifeWrites,
   noLife,
@@ -166,7 +167,7 @@ for (const subject of subjects) {
       assert.deepEqual(await store.groupsToTrim(0, 9), []);
       await store.commit(life({ deletes: [row(9), row(2)] }));
       await store.commit(life({ trims: [{ groupKey: 1, after: 0, through: 3, headers: true }] }));
-      const waiting = await store.pendingDeletes(1, 9);
+      const waiting = await store.pendingDeletes(1, 0, 9);
       assert.deepEqual(
         waiting.map(({ cursor, blob: it }) => [cursor, it?.deviceKey, it?.header.byteLength]),
         [
@@ -179,7 +180,7 @@ for (const subject of subjects) {
       ]);
       assert.deepEqual(await store.groupsToTrim(1, 9), []);
       await store.commit(life({ deletesDone: [row(2), row(9)] }));
-      assert.deepEqual(await store.pendingDeletes(1, 9), []);
+      assert.deepEqual(await store.pendingDeletes(1, 0, 9), []);
       const found = await store.blobIds(1, 8, 2);
       assert.deepEqual(
         found.map(({ cursor, blobId, bodyBytes }) => [cursor, blobId, bodyBytes]),
@@ -295,12 +296,12 @@ for (const subject of subjects) {
       const rows = [object(1, { storedAgeS: 30 }), object(2), object(3, { passing: false })];
       await store.commit(life({ objects: rows }));
       const { groupId } = group(1);
-      assert.deepEqual(await store.passingObjects(9, 9), []);
-      assert.deepEqual(await store.passingObjects(30, 9), [
+      assert.deepEqual(await store.passingObjects(9, beforePassing, 9), []);
+      assert.deepEqual(await store.passingObjects(30, beforePassing, 9), [
         { object: rows[1], holders: [], groupId },
         { object: rows[0], holders: [], groupId },
       ]);
-      assert.equal((await store.passingObjects(30, 1)).length, 1);
+      assert.equal((await store.passingObjects(30, beforePassing, 1)).length, 1);
     });
 
     test("a deleted group takes everything with it, and no other group's", async (t) => {
@@ -321,7 +322,7 @@ for (const subject of subjects) {
       while (await store.sweep(1_000)) assert.ok(pieces++ < 100);
       assert.deepEqual(await store.readObject(1, 0, 100), new Uint8Array(0));
       assert.equal(await store.snapshotContent(1), undefined);
-      assert.deepEqual(await store.pendingDeletes(1, 9), []);
+      assert.deepEqual(await store.pendingDeletes(1, 0, 9), []);
       assert.deepEqual(await store.findObjects(1, [object(1).objectId]), []);
       assert.deepEqual(
         (await store.expired(99, 9)).map(({ groupKey }) => groupKey),
@@ -329,7 +330,7 @@ for (const subject of subjects) {
       );
       assert.deepEqual(await store.readObject(2, 0, 100), bytes(100, 2));
       assert.equal((await store.partsOf(2)).length, 1);
-      assert.equal((await store.pendingDeletes(2, 9)).length, 1);
+      assert.equal((await store.pendingDeletes(2, 0, 9)).length, 1);
     });
 
     test("snapshot bytes count in the totals; keys go on from the highest ever given", async (t) => {

@@ -208,6 +208,21 @@ test("a migration that fails leaves the store as it was", async (t) => {
   ]);
 });
 
+test("what a kill left of a copy before a migration goes with the next one; nothing else does", async (t) => {
+  const folder = await filledFolder(t);
+  const { folder: migrations, newest } = await withNextMigration(t, addColumn);
+  const cut = `${databaseName}.schema-${newest - 1}-20261123T000000Z.partial`;
+  const stays = [`${databaseName}.schema-notes`, "mine.partial", `${databaseName}.partial`];
+  for (const name of [cut, `${cut}-journal`, ...stays]) await writeFile(join(folder, name), "x");
+  await (await openSqliteStore({ folder, migrations, nowMs })).close();
+  const names = await readdir(folder);
+  assert.deepEqual(
+    names.filter((name) => name.startsWith(cut)),
+    [],
+  );
+  for (const name of stays) assert.ok(names.includes(name), name);
+});
+
 test("a database of something else is not touched", async (t) => {
   const folder = await filledFolder(t);
   await withDatabase(folder, async (connection) => {

@@ -8,7 +8,7 @@ import type { Draft } from "../../server/draft.ts";
 import type { Store } from "../../server/store/contract.ts";
 import { noLife } from "../../server/store/life.ts";
 import { openMemoryStore } from "../../server/store/memory-store.ts";
-import { fullError, storesNothing } from "../../server/store/reserve.ts";
+import { fullError, reserveBytesDefault, storesNothing } from "../../server/store/reserve.ts";
 import { openSqliteStore, type SqliteStore } from "../../server/store/sqlite-store.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { batch, blob, bytes, device, group, range } from "./support/rows.ts";
@@ -137,6 +137,44 @@ test("the reserve is made again when somebody else makes room, without a restart
   await push(store, head + 10);
   assert.equal((await stat(join(folder, "relay.db-reserve"))).size, reserveBytes);
   await assertReads(store, 0, head + 10);
+  await store.close();
+});
+
+test("11.30 the reserve of its usual size is enough for a log of its usual size: trims go on on a full disk", async (t) => {
+  const folder = await smallDisk(t, "176m");
+  if (folder === undefined) {
+    t.skip(skipped);
+    return;
+  }
+  const store = await openSqliteStore({ folder, reserveBytes: reserveBytesDefault });
+  await store.sweep(1);
+  const reserve = join(folder, "relay.db-reserve");
+  assert.equal((await stat(reserve)).size, 32 * mib);
+  const body = bytes(100_000, 1);
+  let head = 0;
+  for (let isFullNow = false; !isFullNow; ) {
+    try {
+      await store.commit(
+        batch({
+          groups: [group(1, { head: head + 10, blobs: head + 10, bytes: (head + 10) * 100_000 })],
+          devices: [device(1, 1, { lastCursor: head + 10 })],
+          blobs: range(head + 1, head + 10).map((cursor) => blob(1, cursor, { body })),
+        }),
+      );
+      head += 10;
+    } catch (error) {
+      assert.ok(isFull(error));
+      isFullNow = true;
+    }
+  }
+  assert.ok(head > 500, `${head}`);
+  assert.equal(await exists(reserve), false, "its room is there for trims");
+  let floor = 0;
+  while (floor < head - slice) floor = await trim(store, head, floor);
+  while (await store.sweep(1_000));
+  await push(store, head + 10, floor);
+  assert.equal((await stat(reserve)).size, 32 * mib, "and then it is kept again");
+  await assertReads(store, floor, head + 10);
   await store.close();
 });
 

@@ -8,11 +8,13 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { noLife } from "../../server/store/life.ts";
 import { fileBytes } from "../../server/store/private-files.ts";
+import { SqliteConnection } from "../../server/store/sqlite-connection.ts";
 import {
   databaseName,
   openSqliteStore,
   type SqliteStore,
 } from "../../server/store/sqlite-store.ts";
+import { sweep } from "../../server/store/sqlite-sweep.ts";
 import { verifyStore } from "../../server/store/verify.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { confirmOf, manifestOf, rangeBytes } from "../relay/life-support.ts";
@@ -204,6 +206,47 @@ async function filled(t: TestContext, count: number): Promise<SqliteStore> {
   }
   return store;
 }
+
+test("a group that is deleted is taken away slice by slice, and expiries are looked through once", async (t) => {
+  const folder = await temporaryFolder(t);
+  const store = await openSqliteStore({ folder });
+  await store.commit(
+    batch({
+      groups: [group(1, { head: 500, blobs: 500 }), group(2)],
+      devices: [device(1, 1), device(2, 2)],
+      blobs: range(1, 500).map((cursor) => blob(1, cursor)),
+      life: {
+        ...noLife,
+        expiries: [1, 2].flatMap((groupKey) =>
+          range(1, 50).map((cursor) => ({ groupKey, cursor, expiresAgeS: 1_000 + cursor })),
+        ),
+      },
+    }),
+  );
+  await store.commit(batch({ deletedGroups: [1] }));
+  await store.close();
+  const connection = await SqliteConnection.open(join(folder, databaseName));
+  let asked = 0;
+  const counting = new Proxy(connection, {
+    get: (target, name) => {
+      const value = Reflect.get(target, name, target) as unknown;
+      if (typeof value !== "function") return value;
+      return (sql: string, ...rest: unknown[]) => {
+        if (/\bexpiries\b/.test(sql)) asked += 1;
+        return (value as (...given: unknown[]) => unknown).call(target, sql, ...rest);
+      };
+    },
+  });
+  let pieces = 0;
+  while ((await sweep(counting, 50)).more) pieces += 1;
+  assert.ok(pieces >= 10);
+  assert.equal(asked, 1);
+  const left = await connection.query(
+    "SELECT group_key, count(*) AS rows FROM expiries GROUP BY group_key",
+  );
+  assert.deepEqual(left, [{ group_key: 2, rows: 50 }]);
+  await connection.close();
+});
 
 test("a few free pages stay for what comes next; where there are more, all of them go", async (t) => {
   const store = await filled(t, 2_000);
