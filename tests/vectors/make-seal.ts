@@ -45,6 +45,7 @@ import { blake2b256 } from "../../wire/hash.ts";
 import { idText, zeroLink } from "../../wire/ids.ts";
 import { formatRelayAddress } from "../../wire/relay-address.ts";
 import { objectVectors, snapshotVectors } from "./retention-cases.ts";
+import { fingerprintVectors, recoveryVectors, refusedWitnessVectors } from "./trust-cases.ts";
 
 /** The random bytes of these vectors: BLAKE2b-256 of a name and a counter, block after block. */
 function drawn(name: string): Random {
@@ -458,6 +459,8 @@ const vectors = {
     "control: founding by a, addition of b, removal of b; refused: chains that a device reads from the beginning, and the code that says why not.",
     "objects: byte i of a content is 31 i + floor(i / 256), modulo 256; a long object stands there by its id and the tag of its last chunk.",
     "snapshot: of device a in a group that a founded and b joined, confirmed by b; refused: what a device of that group makes of others.",
+    "refused_witnesses: told as those of a device; fingerprints: of each device, short and in full.",
+    "recovery: a phrase admitted by a, which founded the group; refused: chains that whoever holds the phrase must not believe.",
     "pairing: short codes, links, psks, comparison words, and one pairing whole: the frames in the order of pairing.proto.",
   ],
   labels: Object.fromEntries(
@@ -477,6 +480,9 @@ const vectors = {
   windows: windows(made),
   control: chain(),
   witness: witness(),
+  refused_witnesses: refusedWitnessVectors({ groupId, a, b, witnessKey }, drawn),
+  fingerprints: fingerprintVectors(seeds),
+  recovery: recoveryVectors(drawn, groupId, seeds),
   objects: await objectVectors(drawn, groupId),
   snapshot: snapshotVectors(drawn, groupId, seeds),
   pairing: await pairing(),
