@@ -17,7 +17,78 @@ interface Found {
   readonly without: readonly (readonly [number, number])[];
 }
 
-const stories: readonly Found[] = [];
+const stories: readonly Found[] = [
+  {
+    what: "a restart is handed to no app",
+    seed: 243,
+    without: [
+      [1, 4],
+      [6, 7],
+      [9, 9],
+      [11, 21],
+      [23, 24],
+      [27, 32],
+      [34, 42],
+      [44, 52],
+      [54, 54],
+    ],
+  },
+  {
+    what: "a restored relay shows no snapshot that waited for its confirmation",
+    seed: 1148,
+    without: [
+      [1, 9],
+      [12, 19],
+      [22, 23],
+      [25, 52],
+    ],
+  },
+  {
+    what: "a body that is missing while the log is read is not refused",
+    seed: 1190,
+    without: [
+      [1, 1],
+      [3, 6],
+      [9, 20],
+      [22, 24],
+      [28, 36],
+      [39, 59],
+    ],
+  },
+  {
+    what: "what is missing is explained by a page that follows",
+    seed: 1501,
+    without: [
+      [3, 3],
+      [6, 8],
+      [10, 10],
+      [12, 15],
+      [17, 19],
+      [21, 26],
+      [28, 31],
+      [33, 57],
+    ],
+  },
+  {
+    what: "no device is in sync before it has seen how much of its chain a relay has",
+    seed: 1862,
+    without: [
+      [1, 2],
+      [6, 11],
+    ],
+  },
+  {
+    what: "what a restored relay lost of a removed device is no other log",
+    seed: 2230,
+    without: [
+      [1, 3],
+      [5, 14],
+      [17, 24],
+      [27, 49],
+      [51, 57],
+    ],
+  },
+];
 
 describe("stories that found something", () => {
   for (const { what, seed, without } of stories) {

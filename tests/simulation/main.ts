@@ -166,9 +166,9 @@ async function lead(): Promise<void> {
   }
   const s = (performance.now() - beganMs) / 1000;
   process.stdout.write(
-    `${blobs} entries, ${steps} steps, ${events} events, ${cut} groups in two; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s, ` +
+    `${blobs} entries, ${events} events, ${cut} groups in two; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s, ` +
       `${(cpuMs / seeds).toFixed(0)} ms of processor a seed; slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
-      `${seeds} seeds, ${failed} failures\n`,
+      `${next - from} seeds, ${steps} steps, ${failed} with findings\n`,
   );
   process.exitCode = failed > 0 ? 1 : 0;
 

@@ -1,9 +1,9 @@
 /**
- * A few seeds of the simulation, and every seed that ever found something, by what it found.
- * `npm run sim` runs as many as there is time for.
+ * A few seeds of the simulation; `npm run sim` runs as many as there is time for. What some of them
+ * found stands in `found.test.ts`.
  */
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { test } from "node:test";
 import type { MadeBlob } from "../support/devices.ts";
 import { memoizeXWing } from "./memoize.ts";
 
@@ -29,15 +29,6 @@ test("a seed tells the same story each time", async () => {
   ];
   assert.deepEqual(first.story, second.story);
   assert.equal(first.events, second.events);
-});
-
-describe("seeds that found something", () => {
-  test("662: a push that waits for the disk while its client closes is signed all the same", () =>
-    clean(662));
-  test("10406: a window that is still being written when its session ends is not read twice", () =>
-    clean(10_406));
-  test("11486: a founding that goes on after a restart meets a full disk, and the app is told", () =>
-    clean(11_486));
 });
 
 test("PROTOCOL 6: blobs committed while a page is read make no empty page that is not the last", async () => {
