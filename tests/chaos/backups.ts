@@ -8,9 +8,11 @@ export function backups(seconds: number): Scenario {
   return {
     name: "backups",
     run: async (world) => {
-      const devices = await world.group(3, { speed: 30 });
+      const devices = await world.group(3);
       await Promise.all(
-        devices.map((device) => device.call("load", { count: 20, bytes: 600, window: 3, everyMs: 20 })),
+        devices.map((device) =>
+          device.call("load", { count: 20, bytes: 600, window: 3, everyMs: 20 }),
+        ),
       );
       const kept = world.chance.int(Math.floor(seconds / 4), Math.ceil(seconds / 2));
       const beganMs = performance.now();
@@ -47,7 +49,9 @@ export function backups(seconds: number): Scenario {
       world.tell(`the relay goes on from the backup of second ${kept}, and the devices still push`);
       await world.relay.start();
       await Promise.all(
-        devices.map((device) => device.until("online", ({ connection }) => connection === "online")),
+        devices.map((device) =>
+          device.until("online", ({ connection }) => connection === "online"),
+        ),
       );
       await Promise.all(devices.map((device) => device.call("endLoad")));
       await world.conclude({ anyOrder: true });

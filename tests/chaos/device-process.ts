@@ -5,7 +5,6 @@ import { appendFileSync, closeSync, cpSync, mkdirSync, openSync, rmSync } from "
 import { join } from "node:path";
 import { bounded, longMs } from "./bounded.ts";
 import type { Built } from "./build.ts";
-import type { FaultProxy } from "./proxy.ts";
 import { readJournal } from "./processes/journal.ts";
 import type {
   AppliedLine,
@@ -16,6 +15,7 @@ import type {
   Standing,
 } from "./processes/messages.ts";
 import type { KillPoint } from "./processes/points.ts";
+import type { FaultProxy } from "./proxy.ts";
 
 /** How one start differs from the others. */
 export interface DeviceStart {
@@ -45,7 +45,7 @@ interface Waiting {
 }
 
 /** How much faster than the world a device's timers run where nothing else is said. */
-export const usualSpeed = 10;
+export const usualSpeed = 4;
 
 export class Device {
   readonly name: string;
@@ -157,7 +157,11 @@ export class Device {
       this.#calls.set(id, { resolve, reject });
       this.#child.send({ id, method, args });
     });
-    return (await bounded(answer, ms, () => `${this.name}: ${method}; ${this.describe()}`)) as Result;
+    return (await bounded(
+      answer,
+      ms,
+      () => `${this.name}: ${method}; ${this.describe()}`,
+    )) as Result;
   }
 
   /** Waits until it stands so. */
@@ -180,7 +184,9 @@ export class Device {
   }
 
   describe(): string {
-    const events = this.events().slice(-5).map((line) => line.join(" "));
+    const events = this.events()
+      .slice(-5)
+      .map((line) => line.join(" "));
     return `${JSON.stringify(this.standing ?? "not running")} ${events.join("; ")}`;
   }
 

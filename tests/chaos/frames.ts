@@ -51,7 +51,11 @@ function shapeOf(bytes: Buffer): Shape | undefined {
   const headBytes = 2 + extended + mask;
   if (bytes.length < headBytes) return undefined;
   const bodyBytes =
-    short === 126 ? bytes.readUInt16BE(2) : short === 127 ? Number(bytes.readBigUInt64BE(2)) : short;
+    short === 126
+      ? bytes.readUInt16BE(2)
+      : short === 127
+        ? Number(bytes.readBigUInt64BE(2))
+        : short;
   return { headBytes, bodyBytes };
 }
 

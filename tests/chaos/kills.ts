@@ -20,21 +20,16 @@ export function kills(count: number): Scenario {
   return {
     name: "kills",
     run: async (world) => {
-      const devices = await world.group(3, { speed: 30 });
+      const devices = await world.group(3);
       await Promise.all(devices.map((device) => device.call("load", load)));
       const points: Record<string, number> = {};
       const told = (what: string): void => {
         points[what] = (points[what] ?? 0) + 1;
       };
-      for (let i = 1; i <= count; i++) {
-        await killRelay(world, devices, told);
-        await killDevice(world, world.chance.pick(devices), told);
-        if (i % 10 === 0) {
-          const queued = devices.reduce((sum, { standing }) => sum + (standing?.readCursor ?? 0), 0);
-          world.tell(`${i} of ${count} kills each; read cursors add up to ${queued}`);
-          process.stderr.write(`kills: ${i} of ${count}\n`);
-        }
-      }
+      await Promise.all([
+        killRelay(world, devices, count, told),
+        killDevices(world, devices, count, told),
+      ]);
       await Promise.all(devices.map((device) => device.call("endLoad")));
       await world.conclude();
       const { queued, acknowledged, applied } = world.counted;
@@ -48,62 +43,88 @@ export function kills(count: number): Scenario {
   };
 }
 
-/** Half of them where chance wants, half inside a commit of its own choosing. */
+/** Half of them where chance wants, half at a commit that was chosen when the process started. */
 async function killRelay(
   world: World,
   devices: readonly Device[],
+  count: number,
   told: (what: string) => void,
 ): Promise<void> {
-  const { chance, relay } = world;
-  const after = chance.int(1, 40);
-  if (chance.chance(0.5)) {
-    await someDurable(devices, after);
-    await relay.kill();
-    told("relay at random");
-  } else {
-    // The next process carries the point it will end at.
-    await relay.kill();
+  const { relay } = world;
+  // Draws of its own: what happens to the devices meanwhile changes none of them.
+  const chance = new Chance(world.chance.int(0, 2 ** 31));
+  let point: KillPoint | undefined;
+  for (let i = 1; i <= count; i++) {
+    if (point === undefined) {
+      await someDurable(chance.pick(devices), chance.int(1, 40));
+      await relay.kill();
+      told("relay at random");
+    } else {
+      await relay.ended();
+      told(`relay ${point.at} a commit`);
+    }
     const at = chance.pick(["before", "inside", "after"] as const);
-    const point: KillPoint = { match: "COMMIT", at, count: chance.int(3, 60) };
-    if (await relay.start({ kill: point })) await relay.ended();
-    told(`relay ${at} COMMIT`);
+    const next = { match: "^INSERT INTO temp\\.", at, count: chance.int(3, 40) };
+    point = i < count && chance.chance(0.5) ? next : undefined;
+    // It may end before it serves.
+    await relay.start(point === undefined ? {} : { kill: point });
+    if (i % 10 === 0) {
+      world.tell(`${i} of ${count} kills of the relay`);
+      process.stderr.write(`kills: the relay ${i} of ${count}\n`);
+    }
   }
-  await relay.start();
 }
 
-async function killDevice(
+async function killDevices(
   world: World,
-  device: Device,
+  devices: readonly Device[],
+  count: number,
   told: (what: string) => void,
 ): Promise<void> {
-  const { chance } = world;
-  const kind = chance.int(0, 2);
-  if (kind === 0) {
-    const target = (device.standing?.applied ?? 0) + chance.int(1, 60);
-    await device.until("handed more", ({ applied }) => applied >= target);
-    await device.kill();
-    told("device at random");
-  } else {
-    await device.kill();
+  const chance = new Chance(world.chance.int(0, 2 ** 31));
+  const points = new Map<Device, string>();
+  for (let i = 1; i <= count; i++) {
+    const device = chance.pick(devices);
+    const point = points.get(device);
+    if (point === undefined) {
+      await someDurable(device, chance.int(1, 40));
+      await device.kill();
+    } else {
+      await device.ended();
+    }
+    told(point ?? "device at random");
+    points.delete(device);
     const at = chance.pick(["before", "inside", "after"] as const);
-    const point = chance.pick(appPoints);
-    const opened = await device.start(
-      kind === 1
-        ? { kill: { match: "^COMMIT", at, count: chance.int(2, 40) } }
-        : { dieAt: { point, count: chance.int(1, 30) } },
-    );
+    const app = chance.pick(appPoints);
+    const many = chance.int(2, 30);
+    const kind = i < count - devices.length ? chance.int(0, 2) : 0;
+    if (kind === 1) {
+      points.set(device, `device ${at} a commit`);
+      await device.start({ kill: { match: "^COMMIT", at, count: many } });
+    } else if (kind === 2) {
+      points.set(device, `device ${app}`);
+      await device.start({ dieAt: { point: app, count: many } });
+    } else {
+      await device.start();
+    }
     // It may end while it is told.
-    if (opened) await device.call("load", load).catch(() => undefined);
-    await device.ended();
-    told(kind === 1 ? `device ${at} COMMIT` : `device ${point}`);
+    if (device.running) await device.call("load", load).catch(() => undefined);
+    if (i % 10 === 0) process.stderr.write(`kills: devices ${i} of ${count}\n`);
   }
-  await device.start();
-  await device.call("load", load);
+  // Whoever still carries a point goes on without one.
+  for (const device of points.keys()) {
+    await device.restart();
+    await device.call("load", load);
+  }
 }
 
-/** Until so many more entries are known to be durable, on whichever device. */
-async function someDurable(devices: readonly Device[], more: number): Promise<void> {
-  const picked = new Chance(more).pick(devices);
-  const target = (picked.standing?.durable ?? 0) + more;
-  await picked.until("pushing", ({ durable }) => durable >= target);
+/** Until so many more entries of a device are known to be durable; or it ended, at a point it carried. */
+async function someDurable(device: Device, more: number): Promise<void> {
+  const target = (device.standing?.durable ?? 0) + more;
+  const begun = device.starts;
+  await device
+    .until("pushing", ({ durable }) => durable >= target || device.starts !== begun)
+    .catch((error: unknown) => {
+      if (device.running && device.starts === begun) throw error;
+    });
 }

@@ -38,11 +38,7 @@ function number(name: "seed" | "kills" | "seconds"): number {
 }
 
 const seed = number("seed");
-const all: readonly Scenario[] = [
-  ...scenarios,
-  kills(number("kills")),
-  backups(number("seconds")),
-];
+const all: readonly Scenario[] = [...scenarios, kills(number("kills")), backups(number("seconds"))];
 const exact = all.filter(({ name }) => positionals.includes(name));
 const chosen =
   positionals.length === 0
@@ -50,6 +46,16 @@ const chosen =
     : exact.length > 0
       ? exact
       : all.filter(({ name }) => positionals.some((word) => name.includes(word)));
+
+/** The run that is under way: its processes end with this one. */
+let current: World | undefined;
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    const exit = (): never => process.exit(130);
+    if (current === undefined) exit();
+    else current.end().then(exit, exit);
+  });
+}
 
 if (values.list) {
   process.stdout.write(`${all.map(({ name }) => name).join("\n")}\n`);
@@ -72,6 +78,7 @@ async function runAll(run: readonly Scenario[]): Promise<number> {
       if (values.verbose) process.stdout.write(`${text}\n`);
     };
     const world = new World({ built, seed, tell, short: false });
+    current = world;
     const head = `${String(i + 1).padStart(String(run.length).length)}/${run.length}`;
     let outcome = "ok";
     try {

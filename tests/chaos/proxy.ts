@@ -3,7 +3,7 @@
  * relay, and can be told at any moment. What TCP promises it keeps, so it loses and reorders nothing:
  * a lost packet is a late one with everything behind it late as well.
  */
-import { createServer, connect, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import type { Chance } from "../simulation/chance.ts";
 import { FrameCutter } from "./frames.ts";
 

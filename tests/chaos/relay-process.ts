@@ -42,7 +42,7 @@ export class RelayProcess {
   address = "";
   starts = 0;
   /** Every start beside the first is like this one. */
-  start_: RelayStart = {};
+  usual: RelayStart = {};
   readonly #settings: RelaySettings;
   #child: ChildProcess | undefined;
   #exit: Promise<number | string> | undefined;
@@ -68,7 +68,7 @@ export class RelayProcess {
   }
 
   /** Starts it. Gives back whether it came as far as serving: a chosen point may be before that. */
-  async start(how: RelayStart = this.start_): Promise<boolean> {
+  async start(how: RelayStart = this.usual): Promise<boolean> {
     const { built, data, port, logFile, settings = {}, founding = "open" } = this.#settings;
     const host = this.#settings.host ?? "127.0.0.1";
     const sets = Object.entries({ ...lifted, ...settings }).flatMap(([key, value]) => [
@@ -85,7 +85,7 @@ export class RelayProcess {
       "--listen",
       `${host}:${port}`,
       "--listen-admin",
-      "off",
+      "127.0.0.1:0",
       "--founding",
       founding,
       "--log-level",
@@ -94,15 +94,19 @@ export class RelayProcess {
     ];
     const log = openSync(logFile, "a");
     const [command = process.execPath, ...before] = how.under ?? [];
-    const child = spawn(command, how.under === undefined ? args : [...before, process.execPath, ...args], {
-      stdio: ["ignore", "pipe", log],
-      env: {
-        ...process.env,
-        ...how.env,
-        ...(how.kill === undefined ? {} : { CHAOS_KILL: JSON.stringify(how.kill) }),
-        ...(how.fail === undefined ? {} : { CHAOS_FAIL: JSON.stringify(how.fail) }),
+    const child = spawn(
+      command,
+      how.under === undefined ? args : [...before, process.execPath, ...args],
+      {
+        stdio: ["ignore", "pipe", log],
+        env: {
+          ...process.env,
+          ...how.env,
+          ...(how.kill === undefined ? {} : { CHAOS_KILL: JSON.stringify(how.kill) }),
+          ...(how.fail === undefined ? {} : { CHAOS_FAIL: JSON.stringify(how.fail) }),
+        },
       },
-    });
+    );
     closeSync(log);
     this.starts += 1;
     this.#child = child;

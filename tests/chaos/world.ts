@@ -40,6 +40,7 @@ export class World {
   readonly tell: (text: string) => void;
   counted: Counted = { queued: 0, acknowledged: 0, applied: 0 };
   #relay: RelayProcess | undefined;
+  #ownRelay = true;
   readonly #proxies: FaultProxy[] = [];
   readonly #ends: (() => unknown)[] = [];
 
@@ -69,7 +70,7 @@ export class World {
 
   async startRelay(
     choices: Partial<Pick<RelaySettings, "settings" | "data" | "host" | "founding">> = {},
-    how: RelayProcess["start_"] = {},
+    how: RelayProcess["usual"] = {},
   ): Promise<RelayProcess> {
     const data = choices.data ?? join(this.folder, "relay");
     const relay = new RelayProcess({
@@ -80,9 +81,15 @@ export class World {
       data,
     });
     this.#relay = relay;
-    relay.start_ = how;
+    relay.usual = how;
     if (!(await relay.start())) throw new Error(`the relay does not start\n${this.relayLog()}`);
     return relay;
+  }
+
+  /** Devices of this run come to the relay of another one, which starts and stops it. */
+  shareRelay(relay: RelayProcess): void {
+    this.#relay = relay;
+    this.#ownRelay = false;
   }
 
   relayLog(): string {
@@ -160,16 +167,20 @@ export class World {
     await this.settle();
     this.tell("everybody is in sync");
     for (const device of this.devices) await device.stop();
-    await this.relay.stop();
+    if (this.#ownRelay) await this.relay.stop();
     const { wrong, counted } = judge(this.devices, excuses);
     this.counted = counted;
     wrong.push(...this.#leaks());
-    const drill = await this.command(["drill", "--data", this.relay.data]);
-    if (drill.code !== 0) wrong.push(`the store is not whole: ${drill.text}`);
+    if (this.#ownRelay) wrong.push(...(await this.#unwhole()));
     if (wrong.length > 0) {
       throw new Error(`${wrong.length} things are wrong\n${wrong.slice(0, 12).join("\n")}`);
     }
     this.tell(`${counted.queued} entries, each once on every device`);
+  }
+
+  async #unwhole(): Promise<string[]> {
+    const drill = await this.command(["drill", "--data", this.relay.data]);
+    return drill.code === 0 ? [] : [`the store is not whole: ${drill.text}`];
   }
 
   /** What a relay wrote must not hold what only devices read. */
@@ -203,7 +214,7 @@ export class World {
   /** Ends everything and removes it. */
   async end(): Promise<void> {
     for (const device of this.devices) await device.kill();
-    await this.#relay?.kill();
+    if (this.#ownRelay) await this.#relay?.kill();
     for (const proxy of this.#proxies) await proxy.close();
     for (const end of this.#ends.reverse()) await end();
     rmSync(this.folder, { recursive: true, force: true });

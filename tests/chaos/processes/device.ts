@@ -15,7 +15,15 @@ import {
 import { nodeHost, openNodeStore } from "../../../client/platform/node/index.ts";
 import { contentNamed, nameOf } from "./content.ts";
 import { Journal, readJournal } from "./journal.ts";
-import type { AppliedLine, AppPoint, Call, DeviceSettings, PushLine, Said, Standing } from "./messages.ts";
+import type {
+  AppliedLine,
+  AppPoint,
+  Call,
+  DeviceSettings,
+  PushLine,
+  Said,
+  Standing,
+} from "./messages.ts";
 
 const settings = JSON.parse(process.env["CHAOS_DEVICE"] ?? "") as DeviceSettings;
 const path = (name: string): string => join(settings.folder, name);
@@ -60,6 +68,9 @@ const client = await SyncClient.open({
     ...base,
     monotonicMs: () => base.monotonicMs() * settings.speed,
     setTimer: (ms, run) => base.setTimer(ms / settings.speed, run),
+    // Waits that chance decides are short ones: a device is back soon after each fault, and its
+    // deadlines stay long enough for a busy machine.
+    uniform: () => base.uniform() / 20,
     connect: (url, handlers) => {
       const to = new URL(url);
       if (settings.viaPort !== undefined) to.port = String(settings.viaPort);
@@ -197,6 +208,7 @@ async function push({ count, bytes, raw, ttlS }: PushArgs): Promise<{ durable: P
   }
   pushes.write(["begin", names, pushed]);
   try {
+    const beganMs = performance.now();
     const receipts = await client.pushMany(items);
     const lines = receipts.map(({ seq, blobId }, i) => [names[i], seq, blobId]);
     pushes.write(["queued", lines]);
@@ -207,6 +219,7 @@ async function push({ count, bytes, raw, ttlS }: PushArgs): Promise<{ durable: P
       (places) => {
         pushes.write(["durable", places.map(({ cursor }, i) => [receipts[i]?.blobId, cursor])]);
         counts.durable += count;
+        tookMs.push(performance.now() - beganMs);
         point("durable");
         moved();
       },
@@ -219,6 +232,9 @@ async function push({ count, bytes, raw, ttlS }: PushArgs): Promise<{ durable: P
     throw error;
   }
 }
+
+/** From the call to the acknowledgement, of pushes since it was last asked for. */
+let tookMs: number[] = [];
 
 let loading: Promise<void> | undefined;
 let loadEnds = false;
@@ -264,7 +280,7 @@ const methods: Readonly<Record<string, (args: never) => unknown>> = {
   pushDurable: async (args: PushArgs) => await (await push(args)).durable,
   load: (args: PushArgs & { window: number; everyMs?: number }) => {
     loadEnds = false;
-    loading = load(args).catch((error: unknown) => void events.write(["error", nameError(error)]));
+    loading = load(args).catch((error: unknown) => events.write(["error", nameError(error)]));
   },
   endLoad: async () => {
     loadEnds = true;
@@ -279,13 +295,18 @@ const methods: Readonly<Record<string, (args: never) => unknown>> = {
   reconnect: async ({ invite }: { invite: string }) => await client.reconnectWithInvite(invite),
   makeSnapshot: async () => (await client.makeSnapshot()) !== undefined,
   connect: () => client.connect(),
-  memory: () => ({ rss: process.memoryUsage().rss }),
+  latencies: () => {
+    const taken = tookMs;
+    tookMs = [];
+    return taken;
+  },
   close: async () => await client.close(),
 };
 
 process.on("message", (message) => {
   const { id, method, args } = message as Call;
-  const run = async (): Promise<unknown> => await (methods[method] as (args: unknown) => unknown)(args);
+  const run = async (): Promise<unknown> =>
+    await (methods[method] as (args: unknown) => unknown)(args);
   run().then(
     (result) => say({ id, result }),
     (error: unknown) => say({ id, error: nameError(error) }),

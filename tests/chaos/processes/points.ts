@@ -39,7 +39,11 @@ function end(): void {
   process.kill(process.pid, "SIGKILL");
 }
 
-function patch(owner: object, name: string, sqlOf: (self: object, args: unknown[]) => string): void {
+function patch(
+  owner: object,
+  name: string,
+  sqlOf: (self: object, args: unknown[]) => string,
+): void {
   const calls = owner as Record<string, Call>;
   const original = calls[name] as Call;
   calls[name] = function (...args) {

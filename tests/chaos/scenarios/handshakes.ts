@@ -54,7 +54,10 @@ function cutAfter(message: number): Scenario {
 }
 
 /** Transport messages of both directions, each time one that chance draws, are changed so. */
-function meddled(name: string, change: (frame: Buffer, draw: number) => readonly Buffer[]): Scenario {
+function meddled(
+  name: string,
+  change: (frame: Buffer, draw: number) => readonly Buffer[],
+): Scenario {
   return {
     name: `${name} transport messages`,
     run: async (world) => {
@@ -111,7 +114,10 @@ export const handshakes: readonly Scenario[] = [
       };
       proxy.cut();
       await world.push(devices, 20);
-      await first.until("turned away", ({ connection, error }) => connection === "waiting" && error !== "");
+      await first.until(
+        "turned away",
+        ({ connection, error }) => connection === "waiting" && error !== "",
+      );
       const { error } = first.standing ?? {};
       world.tell(`15 s are more than a handshake may take: ${error}`);
       await second.call("flush");

@@ -116,7 +116,9 @@ export const roads: readonly Scenario[] = [
       await world.push(devices, 10);
       for (const { proxy } of devices) proxy?.refuse();
       await Promise.all(
-        devices.map((device) => device.until("offline", ({ connection }) => connection !== "online")),
+        devices.map((device) =>
+          device.until("offline", ({ connection }) => connection !== "online"),
+        ),
       );
       world.tell("both are cut off, and push");
       for (let i = 0; i < 5; i++) await world.push(devices, 40);
@@ -147,10 +149,12 @@ export const roads: readonly Scenario[] = [
   {
     name: "half-open connection",
     run: async (world) => {
-      const devices = await world.group(3, { speed: 20 });
+      const devices = await world.group(3, { speed: 10 });
       const [first, second] = devices as [Device, Device, Device];
       await underLoad(world, devices, async () => {
-        world.tell("device 1 goes on from a connection that the relay believes in; device 2's goes silent");
+        world.tell(
+          "device 1 goes on from a connection that the relay believes in; device 2's goes silent",
+        );
         first.proxy?.halfOpen();
         second.proxy?.silence();
       });
@@ -191,7 +195,6 @@ export const roads: readonly Scenario[] = [
   },
   {
     name: "relay restart with everybody reconnecting at once",
-    short: true,
     run: async (world) => {
       const devices = await world.group(world.short ? 3 : 8);
       await underLoad(world, devices, async () => {
@@ -219,7 +222,6 @@ export const roads: readonly Scenario[] = [
   },
   {
     name: "two devices pushing at once",
-    short: true,
     run: async (world) => {
       const devices = await world.group(2);
       for (let i = 0; i < 10; i++) await world.push(devices, 25);
