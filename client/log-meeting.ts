@@ -36,6 +36,7 @@ export async function meetLog(
   const { core } = parts;
   const before = core.log;
   const head = toNumber(welcome.head);
+  const gone = toNumber(welcome.replacedThrough);
   if (before.logId.byteLength === 0) {
     await begin(parts, welcome);
     return;
@@ -43,14 +44,14 @@ export async function meetLog(
   const sameId = equalBytes(before.logId, welcome.logId);
   if (sameId && !welcome.logChanged) {
     if (head >= before.read) {
-      await healRollBack(core, session);
+      await healRollBack(core, session, gone);
       return;
     }
     // A person has seen it, and lets this device go on from what there is.
     if (!core.findings.accepted(FindingKind.ROLLED_BACK, before.read)) {
       throw await rolledBack(core, head);
     }
-  } else if (sameId && head >= before.read && (await showsPlace(core, session))) {
+  } else if (sameId && head >= before.read && (await showsPlace(core, session, gone))) {
     throw new SyncError(ErrorCode.ENVELOPE_INVALID, {
       hint: "the relay says that its log is another one, and shows the one it was",
     });
@@ -123,21 +124,24 @@ async function change(
   core.keepTime();
 }
 
-/** Whether the log has, at the read cursor, what was read there: its link covers its header. */
-async function showsPlace(core: Core, session: Connection): Promise<boolean> {
+/**
+ * Whether the log has, at the read cursor, what was read there: its link covers its header. Where a
+ * snapshot stands in its place, that is what must hold every place that was read.
+ */
+async function showsPlace(core: Core, session: Connection, gone: number): Promise<boolean> {
   const { read, link } = core.log;
   if (read === 0) return true;
-  const [blob] = await pullOnce(session, read - 1, read);
-  return blob !== undefined && equalBytes(linkOf(blob, core.groupId), link);
+  const [blob] = await pullOnce(session, read - 1, read, gone);
+  return blob === undefined ? read <= gone : equalBytes(linkOf(blob, core.groupId), link);
 }
 
 /** A log that was rolled back and is shown again as far as it was read. */
-async function healRollBack(core: Core, session: Connection): Promise<void> {
+async function healRollBack(core: Core, session: Connection, gone: number): Promise<void> {
   const { findings, log } = core;
   const open = findings
     .open()
     .some(({ kind, logId }) => kind === FindingKind.ROLLED_BACK && equalBytes(logId, log.logId));
-  if (!open || !(await showsPlace(core, session))) return;
+  if (!open || !(await showsPlace(core, session, gone))) return;
   findings.healed(
     ({ kind, logId }) => kind === FindingKind.ROLLED_BACK && equalBytes(logId, log.logId),
   );

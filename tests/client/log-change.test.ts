@@ -251,6 +251,21 @@ describe("PROTOCOL 13.5: a log that ends before what was read, and is said to be
     await world.until(() => b.inSync);
   });
 
+  test("and is shown again once a snapshot stands in that place: good again, and it goes on", async () => {
+    const { relay, world, a, b, blobs } = await rolledBack();
+    relay.group.blobs = blobs;
+    const { retention } = relay.group;
+    // What was read is replaced, headers too: nothing is left at the read cursor to compare.
+    Object.defineProperty(retention, "replacedThrough", { get: () => 3 });
+    retention.floor = 3;
+    relay.meddler = {};
+    await world.until(() => b.client.status().findings === 0, 600_000);
+    await a.push("later");
+    await world.until(() => b.client.status().readCursor === 4, 600_000);
+    assert.deepEqual(await b.take(), ["later"]);
+    assert.equal(b.inSync, true);
+  });
+
   test("and a person accepts that: the device goes on from what there is, as after a restore", async () => {
     const { relay, world, a, b } = await rolledBack();
     await world.result(b.client.acceptFinding(b.integrity[0]?.id ?? ""));

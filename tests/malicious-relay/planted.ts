@@ -222,7 +222,7 @@ export const trustBugs: readonly PlantedBug[] = [
   {
     name: "trust: a log with the same blob at the read cursor may have changed",
     file: "client/log-meeting.ts",
-    from: "  return blob !== undefined && equalBytes(linkOf(blob, core.groupId), link);",
+    from: "  return blob === undefined ? read <= gone : equalBytes(linkOf(blob, core.groupId), link);",
     to: "  return blob !== undefined && link.byteLength === 0 && linkOf(blob, core.groupId).byteLength > 0;",
     proof: { tests: ["malicious-relay/log", "--test-name-pattern=false log change: "] },
   },
