@@ -1,7 +1,9 @@
 /**
  * Short codes: `XXXX-XXXX-XXXX-XXXX` in Crockford's base 32. The first half finds
- * the mailbox, the second becomes the psk of the pairing handshake: 40 bits,
- * stretched, since whoever sits at the mailbox may guess at it once per attempt.
+ * the mailbox, the second becomes the psk of the pairing handshake. It has 40 bits:
+ * a stranger at the mailbox guesses once an attempt, but the relay sees the joiner's
+ * first message, whose tag tells whether a guess is right. So each guess is made
+ * to cost a stretching, and is worth something for ten minutes.
  */
 import { base32crockford } from "@scure/base";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
