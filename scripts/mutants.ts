@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { trustBugs } from "../tests/malicious-relay/planted.ts";
+import { lieBugs } from "../tests/malicious-relay/planted-lies.ts";
 import { type PlantedBug, plantedBugs } from "../tests/simulation/planted.ts";
 
 /** A proof that runs longer has found nothing. */
@@ -93,7 +94,7 @@ async function plant(folder: string, bug: PlantedBug): Promise<boolean> {
 }
 
 const words = process.argv.slice(2);
-const bugs = [...plantedBugs, ...trustBugs].filter(
+const bugs = [...plantedBugs, ...trustBugs, ...lieBugs].filter(
   ({ name }) => words.length === 0 || words.some((word) => name.includes(word)),
 );
 const folder = copyTree();

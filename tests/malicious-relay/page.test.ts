@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { healedBy, lies } from "./lies.ts";
 import { memberLies } from "./member-lies.ts";
+import { plantedLies } from "./planted-lies.ts";
 
 const columns =
   "the lie | what the relay does | event | what the user sees | what stayed safe | healed";
@@ -40,5 +41,19 @@ test("the tables of docs/SECURITY.md say what the lies say", (t) => {
   assert.deepEqual(
     tables.map((rows) => rows.slice(2)),
     told,
+  );
+});
+
+test("each lie that comes to an event has a check that is taken out to see its test fail", () => {
+  const told = [...lies, ...memberLies];
+  const noticed = told.filter(({ event }) => event !== "nothing").map(({ name }) => name);
+  assert.deepEqual(
+    noticed.filter((name) => !plantedLies.includes(name)),
+    [],
+  );
+  const names = new Set(told.map(({ name }) => name));
+  assert.deepEqual(
+    plantedLies.filter((name) => !names.has(name)),
+    [],
   );
 });
