@@ -17,8 +17,8 @@ import { Coverage } from "./coverage.ts";
 import { Finding, Run } from "./engine.ts";
 import { targets } from "./targets.ts";
 
-/** Silence for so long is a hang: a batch takes a second at most. */
-const silenceMsMax = 120_000;
+/** Silence for so long is a hang: a turn takes seconds, on a machine that is busy minutes. */
+const silenceMsMax = 900_000;
 /** Each target's turn, in inputs for each unit of its weight. */
 const turnInputs = 1_000;
 

@@ -30,7 +30,7 @@ import {
 import { snapshotSignatureLabel, witnessSignatureLabel } from "../../client/seal/labels.ts";
 import { pad, unpad } from "../../client/seal/padding.ts";
 import { aeadSeal } from "../../client/seal/primitives.ts";
-import { PaddedSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
+import { EntrySchema, PaddedSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import {
   RecoveryRecordSchema,
   RotationReason,
@@ -73,7 +73,12 @@ const snapshotKey = keyOf(chain.keyring.snapshotKey(1));
 const entries: Target = {
   name: "entries",
   weight: 40,
-  seeds: () => writer.own.map(({ entry }) => entry),
+  seeds: () => {
+    const place = { deviceId: random(32), seq: 3n, link: random(32) };
+    const made = { data: utf8("x"), random: random(16), witnessed: [place, place] };
+    const witnessing = toBinary(EntrySchema, create(EntrySchema, made));
+    return [witnessing, ...writer.own.map(({ entry }) => entry)];
+  },
   run: (input) => (decodeEntry(input).witnessed.length > 0 ? "witnesses" : "plain"),
 };
 
