@@ -143,6 +143,13 @@ export const trustBugs: readonly PlantedBug[] = [
     proof: { tests: ["client/removed-history"] },
   },
   {
+    name: "trust: branches that meet are not compared",
+    file: "client/claims.ts",
+    from: '  return link === undefined || equalBytes(link, seen.link) ? "met" : "different";',
+    to: '  return link === undefined || link.byteLength === seen.link.byteLength ? "met" : "different";',
+    proof: { tests: ["malicious-relay/branches"] },
+  },
+  {
     name: "trust: a removal that removes nobody",
     file: inMembership,
     from: "  if (closings.length === 0) throw altered();",
