@@ -4,7 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { after, type TestContext } from "node:test";
-import { type Browser, chromium, type Page } from "playwright-core";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 
 const candidates = [
   process.env["CHROMIUM"],
@@ -37,6 +37,8 @@ const args = [
   "--disable-component-update",
   "--disable-sync",
   "--no-first-run",
+  // A name of this machine that is no secure context, as a server at home without TLS has it.
+  "--host-resolver-rules=MAP insecure.test 127.0.0.1",
 ];
 
 export interface OpenPage {
@@ -52,16 +54,29 @@ after(async () => {
   await (await browser)?.close();
 });
 
+function launched(): Promise<Browser> {
+  browser ??= chromium.launch({
+    ...(executablePath === undefined ? {} : { executablePath }),
+    args,
+  });
+  return browser;
+}
+
+/** A profile that shares nothing with others. */
+export async function newContext(t: TestContext): Promise<BrowserContext> {
+  const context = await (await launched()).newContext();
+  t.after(() => context.close());
+  context.setDefaultTimeout(60_000);
+  await context.addInitScript({ content: "globalThis.__name = (value) => value;" });
+  return context;
+}
+
 /** An empty page. */
 export async function openPage(
   t: TestContext,
   options: { readonly width?: number; readonly height?: number; readonly dark?: boolean } = {},
 ): Promise<OpenPage> {
-  browser ??= chromium.launch({
-    ...(executablePath === undefined ? {} : { executablePath }),
-    args,
-  });
-  const context = await (await browser).newContext({
+  const context = await (await launched()).newContext({
     viewport: { width: options.width ?? 1280, height: options.height ?? 900 },
     colorScheme: options.dark === true ? "dark" : "light",
   });
