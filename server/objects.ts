@@ -41,7 +41,12 @@ export function spaceRefusal(
   const row = draft.group(group);
   const quota = row.quotaBytes > 0 ? row.quotaBytes : bounds.groupBytesMax;
   const [used, limit, storeLimit] = ofSnapshot
-    ? [row.bytes + row.snapshotBytes, 2 * quota, 1.25 * bounds.storeBytesMax]
+    ? [
+        row.bytes + row.snapshotBytes,
+        // It is told, and a peer takes no greater number.
+        Math.min(2 * quota, Number.MAX_SAFE_INTEGER),
+        1.25 * bounds.storeBytesMax,
+      ]
     : [row.bytes, quota, bounds.storeBytesMax];
   const store = draft.storeBytes + bytes > storeLimit;
   if (!store && used + bytes <= limit) return undefined;

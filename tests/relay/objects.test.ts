@@ -17,6 +17,29 @@ function rangeAt(offset: number, length = rangeBytes) {
   return { case: "putObject", value } as const;
 }
 
+test("1.12 11.18 a quota as large as a number may be is told as no larger one, though snapshots have twice as much", async () => {
+  const { peers } = await group(1, {
+    limits: { groupBytesMax: Number.MAX_SAFE_INTEGER, storeBytesMax: 100_000 },
+  });
+  const [first] = peers;
+  assert(first);
+  await asked(first, {
+    case: "putObject",
+    value: {
+      objectId: bytes(32, 1),
+      sizeBytes: 200_000n,
+      offset: 0n,
+      data: bytes(65_536, 1),
+      snapshotPart: true,
+    },
+  });
+  const { code, detail } = first.last("error");
+  assert.equal(code, ErrorCode.QUOTA_EXCEEDED);
+  assert(detail.case === "quota");
+  assert.equal(detail.value.store, true);
+  assert.equal(detail.value.limitBytes, BigInt(Number.MAX_SAFE_INTEGER));
+});
+
 test("11.8 11.9 ranges are stored in order, each told when it is durable, the last one when all was hashed", async () => {
   const { peers } = await group(1);
   const [peer] = peers;
