@@ -39,13 +39,13 @@ function number(name: "seed" | "kills" | "seconds"): number {
 
 const seed = number("seed");
 const all: readonly Scenario[] = [...scenarios, kills(number("kills")), backups(number("seconds"))];
-const exact = all.filter(({ name }) => positionals.includes(name));
-const chosen =
-  positionals.length === 0
-    ? scenarios
-    : exact.length > 0
-      ? exact
-      : all.filter(({ name }) => positionals.some((word) => name.includes(word)));
+/** A whole name is that scenario alone; a part of one is all that have it. */
+function named(word: string): readonly Scenario[] {
+  const exact = all.filter(({ name }) => name === word);
+  return exact.length > 0 ? exact : all.filter(({ name }) => name.includes(word));
+}
+const wanted = new Set(positionals.flatMap(named));
+const chosen = positionals.length === 0 ? scenarios : all.filter((each) => wanted.has(each));
 
 /** The run that is under way: its processes end with this one. */
 let current: World | undefined;
