@@ -53,6 +53,8 @@ if (chosen.length === 0 || !(inputs > 0) || !Number.isInteger(seed)) {
   process.stderr.write(`targets: ${targets.map(({ name }) => name).join(" ")}\n`);
   process.exitCode = 2;
 } else if (values.child) {
+  // Nobody is left to tell.
+  process.on("disconnect", () => process.exit());
   const result = await work();
   // Leaving before it is taken would lose it.
   process.send?.({ result }, () => process.disconnect());
