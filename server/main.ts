@@ -69,8 +69,10 @@ export interface ReloadedConfig {
   readonly changed: { readonly live: readonly string[]; readonly restart: readonly string[] };
 }
 
-/** How far the return of the sessions of a relay that shuts down is spread, in milliseconds. */
+/** How far the return of the sessions of a relay that shuts down is spread at least, in milliseconds. */
 const returnSpreadMs = 5_000;
+/** And for each session: a handshake takes a core about one, and the same core serves who is back already. */
+const returnMsEach = 2;
 /** How long connections have to close when the relay shuts down, in milliseconds. */
 const closeMsMax = 3_000;
 
@@ -154,7 +156,7 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
       drain: async () => {
         log.info("draining", { sessions: relay.sessionCount });
         listener.stopAccepting();
-        await relay.drain(returnSpreadMs);
+        await relay.drain(Math.max(returnSpreadMs, relay.sessionCount * returnMsEach));
         await listener.close(closeMsMax);
         await side?.close();
         await store.close();

@@ -243,6 +243,8 @@ export class Relay implements SessionHost {
     device.lastSeenMs = this.world.nowMs();
     device.seenAgeS = this.ageS();
     device.soft = true;
+    // Everybody goes at once, and nobody is left to be told: it would cost the square of a group's devices.
+    if (this.#draining) return;
     // A device that came back on another connection is not gone.
     if (![...live.sessions].some((other) => other.device === device)) {
       this.tellPresence(live, device, PresenceState.OFFLINE);

@@ -471,6 +471,14 @@ test("4.15 a relay that shuts down answers what it took, and then ends each sess
   assert.equal(world.relay.counters.commits, commits, "the store may be closed by now");
 });
 
+test("4.15 who is told to go is not told that the others go", async () => {
+  const { world, first, second } = await two();
+  await world.relay.drain(0);
+  for (const peer of [first, second]) {
+    assert.deepEqual(peer.said(), [`error ${ErrorCode.DRAINING}`]);
+  }
+});
+
 test("4.15 what only time would have written is written before the end", async () => {
   const { world, a, first } = await two();
   first.push([a.next()]);
