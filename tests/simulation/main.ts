@@ -9,7 +9,8 @@
  *     npm run sim -- --races --seeds 10000     members who change their group at the same moment
  *
  * Seeds are spread over as many processes as there are cores. Ends with 1 where a seed fails, after
- * the story of the fewest steps that fail in the same way; `--no-shrink` tells it as it was.
+ * the story of the fewest steps that fail in the same way; `--no-shrink` tells it as it was. An
+ * interrupt ends it early: the last line tells what ran.
  */
 import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
@@ -67,6 +68,8 @@ else await work();
 
 /** A worker: one seed after another, as it is told. */
 async function work(): Promise<void> {
+  // An interrupt from a terminal reaches all; whoever leads stops.
+  process.on("SIGINT", () => undefined);
   await new Promise<void>((resolve) => {
     process.on("disconnect", resolve);
     process.on("message", (seed: number) => {
@@ -159,6 +162,12 @@ async function lead(): Promise<void> {
         `    npm run sim -- ${values.races ? "--races " : ""}--seeds 1 --from ${done.seed}${without} --verbose\n`,
     );
   };
+  // What has begun ends, and what ran is told.
+  const stop = (): void => {
+    end = next;
+  };
+  process.on("SIGINT", stop);
+  process.on("SIGTERM", stop);
   if (jobs === 1) {
     while (next < end) take(await run(next++));
   } else {
@@ -166,8 +175,8 @@ async function lead(): Promise<void> {
   }
   const s = (performance.now() - beganMs) / 1000;
   process.stdout.write(
-    `${blobs} entries, ${events} events, ${cut} groups in two; ${s.toFixed(1)} s, ${(seeds / s).toFixed(1)} seeds/s, ` +
-      `${(cpuMs / seeds).toFixed(0)} ms of processor a seed; slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
+    `${blobs} entries, ${events} events, ${cut} groups in two; ${s.toFixed(1)} s, ${((next - from) / s).toFixed(1)} seeds/s, ` +
+      `${(cpuMs / Math.max(1, next - from)).toFixed(0)} ms of processor a seed; slowest: seed ${slowest?.seed} with ${Math.round(slowest?.ms ?? 0)} ms\n` +
       `${next - from} seeds, ${steps} steps, ${failed} with findings\n`,
   );
   process.exitCode = failed > 0 ? 1 : 0;
