@@ -123,10 +123,15 @@ const inLog: readonly Plant[] = [
   },
   {
     lie: "invented own place",
-    what: "a last own entry that is named and not shown is waited for",
+    what: "a last own entry that is named and not shown is no finding",
     file: "client/outbox.ts",
-    from: "    } else if (this.#hooks.caughtUp()) {\n      const error = new SyncError(ErrorCode.HISTORY_ALTERED, {",
-    to: "    } else if (!this.#hooks.caughtUp()) {\n      const error = new SyncError(ErrorCode.HISTORY_ALTERED, {",
+    from: `      this.#core.found({
+        kind: FindingKind.DROPPED,
+        error,
+        sender: this.#core.keys.deviceId,
+        seq: stage.relay.seq,
+      });`,
+    to: "",
   },
   {
     lie: "oversized answer",
