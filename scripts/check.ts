@@ -25,6 +25,7 @@ import { fileURLToPath } from "node:url";
 import { compareFolders, listFiles } from "./files.ts";
 import { findViolations, readSources } from "./import-graph.ts";
 import { type Manifest, packageProblems } from "./package-content.ts";
+import { bundlePage, pageBudgetBytes } from "./page-bundle.ts";
 
 /** A step failed, and its text says how. */
 class StepFailure extends Error {}
@@ -224,6 +225,23 @@ async function checkInstalled(
   }
 }
 
+/** What a page gets of the client: nothing of Node, within its budget, and only what it imports. */
+async function checkPage(): Promise<Remark> {
+  const whole = await bundlePage('export * from "./client/platform/browser/index.ts";', root);
+  const tauri = await bundlePage('export * from "./client/platform/tauri/index.ts";', root);
+  const one = await bundlePage(
+    'import { readableStatus } from "./client/index.ts"; console.log(readableStatus);',
+    root,
+  );
+  const problems = [...whole.problems, ...tauri.problems, ...one.problems];
+  if (Math.max(whole.gzippedBytes, tauri.gzippedBytes) > pageBudgetBytes) {
+    problems.push(`a page's client takes ${whole.gzippedBytes} bytes, of ${pageBudgetBytes}`);
+  }
+  if (one.gzippedBytes > 1_000) problems.push("one function brings others along: no tree-shaking");
+  if (problems.length > 0) throw new StepFailure(problems.join("\n"));
+  return `${whole.gzippedBytes} bytes gzipped`;
+}
+
 const steps: readonly Step[] = [
   program("format", "biome: formatting and import order", "biome", "ci", "--colors=off"),
   program("lint", "oxlint: mistakes, promises, who may import whom", "npm", "run", "lint"),
@@ -249,6 +267,7 @@ const steps: readonly Step[] = [
     },
   },
   program("build", "dist/", "npm", "run", "build"),
+  { name: "page", what: "the client as a page gets it", run: checkPage },
   { name: "package", what: "the package as npm would publish it", run: checkPackage },
 ];
 
