@@ -27,7 +27,10 @@ import type {
 
 const settings = JSON.parse(process.env["CHAOS_DEVICE"] ?? "") as DeviceSettings;
 const path = (name: string): string => join(settings.folder, name);
-const say = (said: Said): void => void process.send?.(said);
+/** A run that has ended hears nothing any more. */
+const say = (said: Said): void => {
+  if (process.connected) process.send?.(said);
+};
 
 const counts = { applied: 0, queuedEver: 0, durable: 0, integrity: 0, invited: 0, restored: 0 };
 const pushes = new Journal(path("pushes"));
