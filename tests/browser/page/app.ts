@@ -27,6 +27,8 @@ export class App {
   apply(options: { readonly untilCaughtUp?: boolean } = {}): void {
     this.applying = (async () => {
       for await (const entry of this.client.entries(options)) {
+        // What outlives the tab, as an app's own database would.
+        localStorage.setItem(`applied ${entry.position}`, entry.blobId);
         this.lines.push(new TextDecoder().decode(entry.data));
         this.positions.push(entry.position);
         await entry.ack();
