@@ -78,6 +78,9 @@ type HubMessage =
   | { readonly t: "join"; readonly lead: string; readonly tab: string; readonly visible: boolean }
   | { readonly t: "bye"; readonly id: string };
 
+/** How long acknowledgements wait for others to go with them, in milliseconds. */
+const ackMsMax = 5;
+
 const goneHint = {
   hint: "the tab that had the connection was closed meanwhile: see whether it was done, and ask again",
 };
@@ -95,6 +98,7 @@ export class BrowserSyncClient implements SyncApi {
   readonly #receipts = new Map<number, TabReceipt>();
   readonly #feeds = new Set<TabFeed>();
   #acks: number[] = [];
+  #ackTimer: ReturnType<typeof setTimeout> | undefined;
   #view: DeviceView | undefined;
   #peer: Peer | undefined;
   /** Whom this tab is attached to, or about to be. */
@@ -374,6 +378,7 @@ export class BrowserSyncClient implements SyncApi {
 
   /** The page goes, perhaps for good: another tab need not wait to find out. */
   readonly #hidden = (): void => {
+    this.#tellAcks();
     this.#post({ t: "bye", id: this.#leading?.lead.id ?? this.#tab });
     if (this.#leading !== undefined) this.#stepDown?.();
   };
@@ -669,12 +674,15 @@ export class BrowserSyncClient implements SyncApi {
 
   #ack(feed: TabFeed, position: number): Promise<void> {
     feed.ack(position);
-    if (this.#acks.length === 0) queueMicrotask(() => this.#tellAcks());
+    // Many share a message: each by itself would cost more than the entry.
+    this.#ackTimer ??= setTimeout(() => this.#tellAcks(), ackMsMax);
     this.#acks.push(position);
     return Promise.resolve();
   }
 
   #tellAcks(): void {
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
     if (this.#acks.length === 0) return;
     this.#peer?.tell("acks", this.#acks);
     this.#acks = [];
