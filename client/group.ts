@@ -237,12 +237,16 @@ export class Group {
       chain = this.#judge(() => extendChain(before, blob, { keys: core.keys }));
     }
     const after = chain;
+    const known = core.chain?.devices;
+    const fresh = [...after.devices.keys()].filter((id) => known?.has(id) !== true);
     await core.disk.write(
       (tx) => {
         for (const [i, blob] of blobs.entries()) tx.put("control", first + i, blob);
+        return core.changes.met(tx, fresh);
       },
-      () => {
+      (met) => {
         core.chain = after;
+        met();
       },
     );
     if (blobs.length > 0) this.#changed();

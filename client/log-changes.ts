@@ -123,6 +123,21 @@ export class LogChanges {
     return change !== undefined && !change.joined && this.#time.nowMs < change.sinceMs + excusedMs;
   }
 
+  /**
+   * Devices that the chain shows only now: they may have been members before the log changed, and have to
+   * push again what it lost. What it returns takes that over once it is on disk.
+   */
+  met(tx: StateTransaction, devices: readonly string[]): () => void {
+    const change = this.#change;
+    if (change === undefined || change.joined || devices.length === 0) return () => undefined;
+    if (this.#time.nowMs >= change.sinceMs + excusedMs) return () => undefined;
+    const next = { ...change, unsettled: new Set([...change.unsettled, ...devices]) };
+    this.#write(tx, next, this.#rereading);
+    return () => {
+      this.#change = next;
+    };
+  }
+
   /** How far blobs were read once more moves with the page that holds them. */
   reread(tx: StateTransaction, rereading: Rereading): () => void {
     const change = this.#change;

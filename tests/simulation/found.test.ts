@@ -88,6 +88,11 @@ const stories: readonly Found[] = [
       [51, 57],
     ],
   },
+  {
+    what: "members whose additions are read after a log changed may push again what it lost",
+    seed: 564,
+    without: [],
+  },
 ];
 
 describe("stories that found something", () => {
