@@ -73,8 +73,8 @@ export interface ReloadedConfig {
 const returnSpreadMs = 5_000;
 /** And for each session: a handshake takes a core about one, and the same core serves who is back already. */
 const returnMsEach = 2;
-/** How long connections have to close when the relay shuts down, in milliseconds. */
-const closeMsMax = 3_000;
+/** How long a peer may take to answer the close when the relay shuts down, in milliseconds. */
+const closeMsMax = 1_000;
 
 /** Starts a relay. Throws `RelayOptionsError`, or `SyncError` with a hint that says what to mend. */
 export async function startRelay(input: RelayOptionsInput = {}): Promise<RunningRelay> {

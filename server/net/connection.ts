@@ -125,6 +125,20 @@ export class Connection implements Port {
     this.#options.onWelcomed();
   }
 
+  /** The relay ends: a peer that was not told yet is told now. */
+  shut(): void {
+    const state = this.#state;
+    if (state.kind === "open") state.session.end(new SyncError(ErrorCode.DRAINING));
+    if (state.kind !== "handshaking") return;
+    this.#options.onHandshake("failed");
+    this.#close(ErrorCode.DRAINING);
+  }
+
+  /** Ends at once, without waiting for the peer's answer. */
+  terminate(): void {
+    this.#options.socket.terminate();
+  }
+
   /** Once a second: deadlines and pings. `jitterMs` spreads the pings. */
   tick(nowMs: number, jitterMs: number): void {
     const state = this.#state;

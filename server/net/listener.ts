@@ -45,6 +45,8 @@ export class Listener {
   readonly #connections = new Set<Connection>();
   #proxies: TrustedProxies;
   #tick: NodeJS.Timeout | undefined;
+  /** Called when the last connection is gone. */
+  #onNoneLeft: () => void = () => undefined;
 
   constructor(options: ListenerOptions) {
     const { limits, trustedProxies } = options.relay.options;
@@ -101,14 +103,31 @@ export class Listener {
     this.#http.closeIdleConnections();
   }
 
-  /** Ends what is left and resolves when every connection is gone, or `msMax` has passed. */
+  /**
+   * Ends every connection. Each is told at once; who has not answered after `msMax` is cut off, so
+   * that no peer decides when the relay ends.
+   */
   async close(msMax: number): Promise<void> {
-    const deadlineMs = performance.now() + msMax;
-    while (this.#connections.size > 0 && performance.now() < deadlineMs) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    for (const connection of this.#connections) connection.shut();
+    await this.#gone(msMax);
+    for (const connection of this.#connections) connection.terminate();
+    // What was cut off ends in a turn or two; sockets that no session had end with the server.
+    await this.#gone(msMax);
     clearInterval(this.#tick);
     this.#http.closeAllConnections();
+  }
+
+  /** Resolves when no connection is left, or `msMax` has passed. */
+  async #gone(msMax: number): Promise<void> {
+    if (this.#connections.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const late = setTimeout(resolve, msMax);
+      this.#onNoneLeft = () => {
+        clearTimeout(late);
+        resolve();
+      };
+    });
+    this.#onNoneLeft = () => undefined;
   }
 
   #everySecond(): void {
@@ -212,6 +231,7 @@ export class Listener {
       onClosed: () => {
         this.#connections.delete(connection);
         if (admitted) this.admission.leave();
+        if (this.#connections.size === 0) this.#onNoneLeft();
       },
     });
     this.#connections.add(connection);
