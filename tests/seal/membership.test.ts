@@ -316,6 +316,9 @@ describe("SECURITY Membership: what each change may say", () => {
   });
 
   test("adding: a device that is a member, or was one", () => {
+    // Also under keys that nobody has.
+    const other = adding({ deviceId: c.deviceId });
+    refuses({ ...good.adding, change: other, wrapped: [{ ...d, deviceId: c.deviceId }] });
     const member = { device: deviceMessage(c, "c") };
     refuses({ ...good.adding, change: { case: "adding", value: member }, wrapped: [c] });
     const removed = accept(forge(chain, good.removing));

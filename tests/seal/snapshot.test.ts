@@ -174,6 +174,9 @@ describe("PROTOCOL 12.24: a snapshot is accepted only", () => {
     );
     const made = sealSnapshot(content, { ...sealing, keys: b });
     assert.ok(openSnapshot(made, opening(chain)));
+    const own = signConfirmation(b, groupId, blake2b256(made.manifest));
+    const byItself = { ...opening(chain), confirmation: { by: b.deviceId, signature: own } };
+    assert.ok(!openSnapshot(made, byItself).confirmed);
     const { controlBlob } = removeDevices(chain, [{ deviceId: b.deviceId, place: placeOfB }], {
       keys: a,
       random,
