@@ -24,6 +24,7 @@ import { limits } from "./questions/limits.ts";
 import { payload } from "./questions/payload.ts";
 import { push, pushCoalesced } from "./questions/push.ts";
 import { pushBatch } from "./questions/push-batch.ts";
+import { retention } from "./questions/retention.ts";
 import { verification } from "./questions/verification.ts";
 
 const questions: readonly Question[] = [
@@ -35,6 +36,7 @@ const questions: readonly Question[] = [
   delivery,
   fanOut,
   catchUp,
+  retention,
   verification,
 ];
 
