@@ -7,7 +7,7 @@
  *     npx tsx bench/connections.ts --count 100 --json --program PATH
  *
  * The relay is the built one, started as in the container. Devices are real ones up to the welcome; those of a
- * restart come back when the relay told them to, and again after a moment where that fails. Each connection
+ * restart come back when the relay told them to, and again by a client's back-off where that fails. Each connection
  * takes a file descriptor at either end: raise the limit first, `ulimit -n 65536`.
  */
 import { type ChildProcess, spawn } from "node:child_process";
@@ -22,7 +22,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { KeyPair } from "../wire/channel.ts";
 import { FrameSocket } from "./load/frame-socket.ts";
-import { IdleDevice } from "./load/idle-device.ts";
+import { IdleDevice, NotWelcomed } from "./load/idle-device.ts";
 import { foundGroup, freshKeys } from "./load/relay-device.ts";
 
 const { values } = parseArgs({
@@ -120,14 +120,25 @@ async function bare(): Promise<{ readonly empty: number; readonly full: number }
   return { empty, full };
 }
 
-/** Connects, and where that fails again, as a device does: later, and not all at the same moment. */
+/** Why tries came to nothing, and how often. */
+const failures = new Map<string, number>();
+
+function logFailures(when: string): void {
+  const counted = [...failures].map(([reason, count]) => `${count} × ${reason}`).join("; ");
+  log(`tries that came to nothing ${when}: ${counted === "" ? "none" : counted}`);
+  failures.clear();
+}
+
+/** Connects, and where that fails again, when the device's back-off says so. */
 async function connected(device: IdleDevice, port: number): Promise<void> {
   for (;;) {
     try {
       await device.connect(port);
       return;
-    } catch {
-      await sleep(500 + Math.random() * 1_500);
+    } catch (error) {
+      if (!(error instanceof NotWelcomed)) throw error;
+      failures.set(error.message, (failures.get(error.message) ?? 0) + 1);
+      await sleep(error.waitMs);
     }
   }
 }
@@ -143,10 +154,10 @@ async function restarted(
   const backAgain = devices.map(
     (device) =>
       new Promise<void>((resolve) => {
-        device.onGone = (retryAfterMs) => {
+        device.onGone = (waitMs) => {
           const gone = performance.now();
           const comeBack = async (): Promise<void> => {
-            await sleep(retryAfterMs ?? 1_000);
+            await sleep(waitMs);
             await connected(device, port);
             waits.push(performance.now() - gone);
             resolve();
@@ -162,6 +173,7 @@ async function restarted(
   log(`SIGTERM: exit ${code} after ${Math.round(performance.now() - asked)} ms`);
   const next = await startRelayProcess(folder, port);
   await Promise.all(backAgain);
+  logFailures("after the restart");
   return { waits, relay: next };
 }
 
@@ -187,6 +199,7 @@ try {
   const started = performance.now();
   await each(devices, (device) => connected(device, port));
   log(`${total} devices are welcomed after ${Math.round(performance.now() - started)} ms`);
+  logFailures("at first");
   const full = await residentBytes(relay);
   const result: Record<string, unknown> = {
     count: total,

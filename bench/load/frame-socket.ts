@@ -172,6 +172,7 @@ export class FrameSocket {
       if (opcode === opcodeBinary) this.onMessage(payload);
       else if (opcode === opcodePing) this.#pong(payload);
       else if (opcode === opcodeClose) {
+        this.#answerClose(payload);
         this.onClose(
           `${length >= 2 ? payload.readUInt16BE(0) : ""} ${payload.toString("utf8", 2)}`,
         );
@@ -182,6 +183,16 @@ export class FrameSocket {
     this.#inputBytes = rest.byteLength;
     this.#wantedBytes = wantedBytes;
     this.onDrained();
+  }
+
+  /** A client that does not answer a close keeps the server waiting for it. */
+  #answerClose(payload: Buffer): void {
+    const code = payload.subarray(0, 2);
+    const frame = Buffer.alloc(6 + code.byteLength);
+    frame[0] = 0x80 | opcodeClose;
+    frame[1] = 0x80 | code.byteLength;
+    frame.set(code, 6);
+    this.#socket.end(frame);
   }
 
   #pong(payload: Buffer): void {
