@@ -111,8 +111,8 @@ const inLog: readonly Plant[] = [
     lie: "false log change",
     what: "a log that shows what was read may have changed",
     file: "client/log-meeting.ts",
-    from: "  } else if (sameId && head >= before.read && (await showsPlace(core, session))) {",
-    to: "  } else if (sameId && head < 0 && (await showsPlace(core, session))) {",
+    from: "  } else if (sameId && head >= before.read && (await showsPlace(core, session, gone))) {",
+    to: "  } else if (sameId && head < 0 && (await showsPlace(core, session, gone))) {",
   },
   {
     lie: "wrong log id",
@@ -176,7 +176,7 @@ const aboutMembers: readonly Plant[] = [
     what: "what a removed device is said to have written beyond what is shown is no finding",
     file: "client/membership-changes.ts",
     from: "    if (place.seq <= read || this.#hooks.refusedOf(id)) return;",
-    to: "    if (place.seq > read || this.#hooks.refusedOf(id)) return;",
+    to: "    return;",
   },
   {
     lie: "endless control blobs",
@@ -189,17 +189,17 @@ const aboutMembers: readonly Plant[] = [
   { lie: "swapped witness", ...unsealed },
   {
     lie: "fork",
-    what: "what a witness saw under another link is no finding",
+    what: "what a witness has applied beyond the head that is shown is passed over",
     file: "client/witnesses.ts",
-    from: "        findings.push({ ...finding, kind: FindingKind.FORKED });",
-    to: "",
+    from: "    if (claims.applied > core.log.read) return this.#ahead(waiting);",
+    to: "    if (claims.applied > core.log.read) return true;",
   },
   {
     lie: "false refusal",
-    what: "that a relay refuses a device is not told",
+    what: "an operator's refusal is taken for a removal by the group",
     file: "client/engine.ts",
-    from: "      if (this.#task === undefined && error.code === ErrorCode.DEVICE_REVOKED) this.#revoked(error);",
-    to: "      if (this.#task !== undefined && error.code === ErrorCode.DEVICE_REVOKED) this.#revoked(error);",
+    from: "    if (isByOperator(error)) return;",
+    to: "",
   },
   {
     lie: "early expiry",
