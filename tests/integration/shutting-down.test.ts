@@ -75,13 +75,11 @@ test("every connection ends, whether its peer answers or not, and what was seen 
 
 test("SIGTERM ends the process with 0 while devices are connected that never answer", async (t) => {
   const program = fileURLToPath(new URL("../../cli/relay/main.ts", import.meta.url));
+  const settings =
+    "--listen 127.0.0.1:0 --listen-admin 127.0.0.1:0 --founding open --log-level error";
   const child = spawn(
     process.execPath,
-    [
-      ...["--import", "tsx", program, "serve", "--data", await testFolder(t)],
-      ...["--listen", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"],
-      ...["--founding", "open", "--log-level", "error"],
-    ],
+    ["--import", "tsx", program, "serve", "--data", await testFolder(t), ...settings.split(" ")],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   t.after(() => child.kill("SIGKILL"));
