@@ -479,7 +479,8 @@ export class DeviceNode {
     const truth = this.#truth;
     const two = sender !== undefined && truth.forked.has(sender);
     const lost = this.#isLost(event);
-    const fine = (two && finding.endsWith("FORKED")) || lost || truth.membershipForked;
+    const forked = (two && finding.endsWith("FORKED")) || this.#lostItself(event);
+    const fine = forked || lost || truth.membershipForked;
     if (lost) this.#process.after(5_000, () => this.acceptLost());
     const by = sender === undefined ? "" : ` of ${truth.nameOf(sender)}`;
     const text = `${this.name} says ${finding}${by}: ${describe(error)}`;
@@ -494,6 +495,16 @@ export class DeviceNode {
     return finding === "DROPPED"
       ? truth.lostOf(sender)
       : finding === "WITHHELD" && truth.unexplained(sender, seq);
+  }
+
+  /**
+   * What this device once wrote is in no state of its own, nor in the log, since both are older
+   * copies: others hold it. It says so before it goes on, and there are two entries at one place.
+   */
+  #lostItself(found: Pick<IntegrityEvent, "finding" | "sender">): boolean {
+    const { finding, sender = "" } = found;
+    if (finding !== "DEVICE_FORKED" || sender !== this.deviceId) return false;
+    return this.restored && this.#truth.logs.length > 1;
   }
 
   /** A person has seen what a restored relay lost for good, and lets the device go on without it. */
@@ -513,7 +524,9 @@ export class DeviceNode {
 
   #falseFindings(): number {
     const findings = this.client?.findings() ?? [];
-    return findings.filter((each) => each.state === "open" && !this.#isLost(each)).length;
+    return findings.filter(
+      (each) => each.state === "open" && !this.#isLost(each) && !this.#lostItself(each),
+    ).length;
   }
 
   #judgeError(where: string, error: Error): void {
