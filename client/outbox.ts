@@ -154,6 +154,11 @@ export class Outbox {
     return this.#stage.kind === "sending" || this.#stage.kind === "held";
   }
 
+  /** Whether this session's chain was looked at, whatever that came to. */
+  get met(): boolean {
+    return this.#stage.kind !== "away";
+  }
+
   /** Whether a restored relay still lacks what it had of this device. */
   get owes(): boolean {
     const { own, changes } = this.#core;

@@ -343,7 +343,7 @@ export class SyncClient {
     await this.#standing.unlessRemoved(this.#parts.outbox.flush(options.signal));
   }
 
-  /** Resolves when everything up to the relay's head was read and stored. */
+  /** Resolves when everything up to the relay's head was read and stored, and the own chain compared. */
   async caughtUp(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const standing = this.#standing;
     standing.checkMember();
@@ -351,9 +351,13 @@ export class SyncClient {
     const wake = (): void => this.#parts.inbox.wake();
     signal?.addEventListener("abort", wake);
     try {
-      await this.#parts.reader.untilCaughtUp(
-        () => standing.closed || signal?.aborted === true || standing.removed,
-      );
+      const stop = (): boolean => standing.closed || signal?.aborted === true || standing.removed;
+      const { inbox, outbox, reader } = this.#parts;
+      // Also how much of this device's own chain the relay has: before that, nothing is in sync.
+      do {
+        await reader.untilCaughtUp(stop);
+        if (!outbox.met && !stop()) await inbox.changed();
+      } while (!outbox.met && !stop());
       signal?.throwIfAborted();
       standing.checkMember();
     } finally {
