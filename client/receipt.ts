@@ -13,7 +13,7 @@ export class Receipt implements PushReceipt {
   #durable: Promise<{ readonly cursor: number }> | undefined;
   #settle: (() => void) | undefined;
 
-  constructor(blob: OwnBlob) {
+  constructor(blob: Pick<OwnBlob, "seq" | "blobId">) {
     this.seq = blob.seq;
     this.#blobId = blob.blobId;
   }

@@ -354,10 +354,7 @@ export class SyncClient {
       const stop = (): boolean => standing.closed || signal?.aborted === true || standing.removed;
       const { inbox, outbox, reader } = this.#parts;
       // Also how much of this device's own chain the relay has: before that, nothing is in sync.
-      do {
-        await reader.untilCaughtUp(stop);
-        if (!outbox.met && !stop()) await inbox.changed();
-      } while (!outbox.met && !stop());
+      while (!(reader.caughtUp && outbox.met) && !stop()) await inbox.changed();
       signal?.throwIfAborted();
       standing.checkMember();
     } finally {

@@ -11,7 +11,7 @@ import { ErrorCode, SyncError } from "../../../wire/errors.ts";
 import { blobIdBytes, idText } from "../../../wire/ids.ts";
 import { Events } from "../../events.ts";
 import type { Host } from "../../host.ts";
-import { closedHint } from "../../receipt.ts";
+import { Receipt } from "../../receipt.ts";
 import { type StateStore, StateStoreError } from "../../state-store.ts";
 import { type SyncApi, SyncClient, type SyncClientOptions } from "../../sync-client.ts";
 import type {
@@ -95,7 +95,7 @@ export class BrowserSyncClient implements SyncApi {
   readonly #heard = new Map<string, number>();
   readonly #paused = new Set<() => void>();
   readonly #attaching = new Set<(error?: Error) => void>();
-  readonly #receipts = new Map<number, TabReceipt>();
+  readonly #receipts = new Map<number, Receipt>();
   readonly #feeds = new Set<TabFeed>();
   #acks: number[] = [];
   #ackTimer: ReturnType<typeof setTimeout> | undefined;
@@ -606,7 +606,8 @@ export class BrowserSyncClient implements SyncApi {
         )) as readonly number[];
         const found = after !== undefined;
         const receipts = seqs.map((seq, at) => {
-          const receipt = new TabReceipt(idText((named[at] as NamedItem).blobId), seq);
+          const { blobId } = named[at] as NamedItem;
+          const receipt = new Receipt({ seq, blobId });
           this.#receipts.set(seq, receipt);
           return receipt;
         });
@@ -757,41 +758,6 @@ class TabFeed {
       ackedThrough: this.#ackedThrough,
       acked: [...this.#acked],
     };
-  }
-}
-
-class TabReceipt implements PushReceipt {
-  readonly blobId: string;
-  readonly seq: number;
-  #cursor: number | undefined;
-  #lost = false;
-  #durable: Promise<{ readonly cursor: number }> | undefined;
-  #settle: (() => void) | undefined;
-
-  constructor(blobId: string, seq: number) {
-    this.blobId = blobId;
-    this.seq = seq;
-  }
-
-  get durable(): Promise<{ readonly cursor: number }> {
-    this.#durable ??= new Promise((resolve, reject) => {
-      this.#settle = () => {
-        if (this.#cursor !== undefined) resolve({ cursor: this.#cursor });
-        else if (this.#lost) reject(new SyncError(ErrorCode.CONNECTION_LOST, closedHint));
-      };
-      this.#settle();
-    });
-    return this.#durable;
-  }
-
-  stored(cursor: number): void {
-    this.#cursor = cursor;
-    this.#settle?.();
-  }
-
-  lost(): void {
-    this.#lost = true;
-    this.#settle?.();
   }
 }
 
