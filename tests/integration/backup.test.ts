@@ -5,21 +5,15 @@ import { type TestContext, test } from "node:test";
 import type { Status, SyncClient } from "../../client/index.ts";
 import { runRelay } from "../cli/world.ts";
 import { backupsUnderLoad } from "../support/backups-under-load.ts";
-import { content, joinDevice, pairedDevices, TestRelay, take, testFolder } from "./support.ts";
-
-/** Resolves when a device's status says so. */
-function until(client: SyncClient, holds: (status: Status) => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    let off = (): void => undefined;
-    const look = (): void => {
-      if (!holds(client.status())) return;
-      off();
-      resolve();
-    };
-    off = client.on("status", look);
-    look();
-  });
-}
+import {
+  content,
+  joinDevice,
+  pairedDevices,
+  TestRelay,
+  take,
+  testFolder,
+  until,
+} from "./support.ts";
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 

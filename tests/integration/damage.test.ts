@@ -3,27 +3,13 @@ import assert from "node:assert/strict";
 import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import type { Status, SyncClient } from "../../client/index.ts";
 import { ProblemKind } from "../../gen/syncrelay/admin/v1/health_pb.ts";
 import { databaseName } from "../../server/store/sqlite-store.ts";
 import { runRelay } from "../cli/world.ts";
 import { withDatabase } from "../store/support/raw-database.ts";
-import { content, openDevice, type TestDevice, TestRelay } from "./support.ts";
+import { content, openDevice, type TestDevice, TestRelay, until } from "./support.ts";
 
 const pageBytes = 4_096;
-
-function until(client: SyncClient, holds: (status: Status) => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    let off = (): void => undefined;
-    const look = (): void => {
-      if (!holds(client.status())) return;
-      off();
-      resolve();
-    };
-    off = client.on("status", look);
-    look();
-  });
-}
 
 /** A relay with so many groups of one device each, whose blobs fill pages of their own. */
 async function groupsOf(

@@ -3,13 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import {
-  MemoryDisk,
-  MemoryStore,
-  PhraseError,
-  type Status,
-  SyncClient,
-} from "../../client/index.ts";
+import { MemoryDisk, MemoryStore, PhraseError, SyncClient } from "../../client/index.ts";
 import { nodeHost } from "../../client/platform/node/index.ts";
 import { openBody } from "../../client/seal/blob.ts";
 import { decodeControl } from "../../client/seal/control-blob.ts";
@@ -29,24 +23,11 @@ import {
   type TestDevice,
   TestRelay,
   take,
+  until,
 } from "./support.ts";
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const names = (client: SyncClient): string[] => client.devices().map(({ name }) => name);
-
-/** Resolves when a client's status is so. */
-function until(client: SyncClient, holds: (status: Status) => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    let off = (): void => undefined;
-    const look = (): void => {
-      if (!holds(client.status())) return;
-      off();
-      resolve();
-    };
-    off = client.on("status", look);
-    look();
-  });
-}
 
 /** Everybody has the control chain of the newest epoch. */
 const atEpoch = (devices: readonly TestDevice[], epoch: number): Promise<unknown> =>

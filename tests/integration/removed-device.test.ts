@@ -2,13 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import {
-  type IntegrityEvent,
-  MemoryDisk,
-  MemoryStore,
-  type Status,
-  SyncClient,
-} from "../../client/index.ts";
+import { type IntegrityEvent, MemoryDisk, MemoryStore, SyncClient } from "../../client/index.ts";
 import { nodeHost } from "../../client/platform/node/host.ts";
 import { openBody, prepareBlob, sealBlob } from "../../client/seal/blob.ts";
 import { decodeControl } from "../../client/seal/control-blob.ts";
@@ -21,7 +15,7 @@ import { fromUtf8, utf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { groupIdBytes, parseId } from "../../wire/ids.ts";
 import { withDatabase } from "../store/support/raw-database.ts";
-import { joinDevice, pairedDevices, TestRelay, take } from "./support.ts";
+import { joinDevice, pairedDevices, TestRelay, take, until } from "./support.ts";
 
 interface BlobRow {
   readonly cursor: number;
@@ -34,19 +28,6 @@ interface BlobRow {
   readonly header: Uint8Array;
   readonly body: Uint8Array;
   readonly sender: Uint8Array;
-}
-
-function until(client: SyncClient, holds: (status: Status) => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    let off = (): void => undefined;
-    const look = (): void => {
-      if (!holds(client.status())) return;
-      off();
-      resolve();
-    };
-    off = client.on("status", look);
-    look();
-  });
 }
 
 const opensNot = (run: () => unknown): void => {

@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import type { SyncClient } from "../../client/index.ts";
+import type { Status, SyncClient } from "../../client/index.ts";
 import { openSyncClient } from "../../client/platform/node/index.ts";
 import { type RelayOptionsInput, type RunningRelay, startRelay } from "../../server/index.ts";
 
@@ -14,6 +14,20 @@ export async function testFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "sync-relay-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   return folder;
+}
+
+/** Resolves when a device's status says so. */
+export function until(client: SyncClient, holds: (status: Status) => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    let off = (): void => undefined;
+    const look = (): void => {
+      if (!holds(client.status())) return;
+      off();
+      resolve();
+    };
+    off = client.on("status", look);
+    look();
+  });
 }
 
 /** A relay that can be stopped and started again on the same port and data. */
