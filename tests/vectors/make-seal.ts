@@ -40,10 +40,11 @@ import { SenderLinkSchema } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import { PairingAdmissionSchema } from "../../gen/syncrelay/sealed/v1/pairing_pb.ts";
 import { StoredBlobSchema } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { concatBytes, fromUtf8, toHex, u64be, utf8 } from "../../wire/bytes.ts";
-import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { ErrorCode } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { idText, zeroLink } from "../../wire/ids.ts";
 import { formatRelayAddress } from "../../wire/relay-address.ts";
+import { codeOf } from "./code-of.ts";
 import { objectVectors, snapshotVectors } from "./retention-cases.ts";
 import { fingerprintVectors, recoveryVectors, refusedWitnessVectors } from "./trust-cases.ts";
 
@@ -77,16 +78,6 @@ function flipped(bytes: Uint8Array, index: number): Uint8Array {
   const at = index < 0 ? bytes.byteLength + index : index;
   copy[at] = (copy[at] as number) ^ 1;
   return copy;
-}
-
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof SyncError) return ErrorCode[error.code];
-    throw error;
-  }
-  throw new Error("a bad case is accepted");
 }
 
 const seeds = { a: drawn("seed a")(32), b: drawn("seed b")(32), c: drawn("seed c")(32) };

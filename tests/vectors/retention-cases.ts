@@ -17,9 +17,9 @@ import {
 } from "../../client/seal/index.ts";
 import { SnapshotManifestSchema } from "../../gen/syncrelay/sync/v1/snapshot_pb.ts";
 import { concatBytes, toHex } from "../../wire/bytes.ts";
-import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
 import { idText } from "../../wire/ids.ts";
+import { codeOf } from "./code-of.ts";
 
 type Drawn = (name: string) => Random;
 
@@ -129,14 +129,4 @@ export function snapshotVectors(
       code: codeOf(() => openSnapshot(snapshot, at)),
     })),
   };
-}
-
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof SyncError) return ErrorCode[error.code];
-    throw error;
-  }
-  throw new Error("a bad case is accepted");
 }

@@ -19,8 +19,8 @@ import { aeadSeal } from "../../client/seal/primitives.ts";
 import { RecoveryRecordSchema } from "../../gen/syncrelay/sealed/v1/membership_pb.ts";
 import type { SealedWitness } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { toHex } from "../../wire/bytes.ts";
-import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { fingerprint, idText } from "../../wire/ids.ts";
+import { codeOf } from "./code-of.ts";
 
 /** What a group admits a recovery phrase by, and chains that whoever holds the phrase must not believe. */
 export function recoveryVectors(
@@ -153,14 +153,4 @@ export function refusedWitnessVectors(
       ),
     ),
   }));
-}
-
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof SyncError) return ErrorCode[error.code];
-    throw error;
-  }
-  throw new Error("a bad case is accepted");
 }
