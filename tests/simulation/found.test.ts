@@ -93,6 +93,22 @@ const stories: readonly Found[] = [
     seed: 564,
     without: [],
   },
+  {
+    what: "in a device's first log an acknowledgement from before it joined settles nothing",
+    seed: 3586,
+    without: [
+      [2, 5],
+      [8, 14],
+      [16, 17],
+      [20, 21],
+      [23, 25],
+      [28, 29],
+      [31, 32],
+      [34, 37],
+      [40, 43],
+      [45, 52],
+    ],
+  },
 ];
 
 describe("stories that found something", () => {
