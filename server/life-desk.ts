@@ -298,6 +298,11 @@ export class LifeDesk {
     }
   }
 
+  /** The parts of the snapshots that are not effective. */
+  waitingParts(group: GroupEntry): Promise<readonly FoundObject[]> {
+    return this.#partsOf(group.snapshots.filter((one) => !one.effective));
+  }
+
   async #partsOf(rows: readonly SnapshotRow[]): Promise<readonly FoundObject[]> {
     const parts: FoundObject[] = [];
     for (const row of rows) parts.push(...(await this.#host.store.partsOf(row.snapshotKey)));

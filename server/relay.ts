@@ -21,9 +21,10 @@ import { revokedError } from "./group-log.ts";
 import { type DeviceEntry, GroupEntry } from "./group-state.ts";
 import { Keeper, type KeptGroup, type Trimmed } from "./keeper.ts";
 import { LifeDesk, type Task } from "./life-desk.ts";
+import { LogRenewals } from "./log-renewals.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
-import type { HelloRequest } from "./requests.ts";
+import type { HelloRequest, ReadPosition } from "./requests.ts";
 import { type LifeNotice, lifeNotice, urgencyOf } from "./retention.ts";
 import type { Return } from "./returns.ts";
 import {
@@ -74,6 +75,7 @@ export class Relay implements SessionHost {
   #ageWrittenMs: number;
   readonly desk: LifeDesk;
   readonly #keeper: Keeper;
+  readonly #renewals: LogRenewals;
   #softWrittenMs: number;
   #forgottenMs: number;
   #draining = false;
@@ -140,6 +142,7 @@ export class Relay implements SessionHost {
         return current().limits.groupBytesMax;
       },
     });
+    this.#renewals = new LogRenewals(world.monotonicMs, world.random);
     this.#keeper = new Keeper({
       ...shared,
       monotonicMs: world.monotonicMs,
@@ -386,6 +389,26 @@ export class Relay implements SessionHost {
     for (const session of live.sessions) {
       session.end(drainingError(spread(this.world.random(4), 1_000)));
     }
+  }
+
+  /**
+   * Gives a group's log another id where a member has read what it does not have under this one. What the
+   * store refuses is left: then that device alone is told that the log changed.
+   */
+  async renewLog(live: LiveGroup, read: ReadPosition, link: Uint8Array | undefined): Promise<void> {
+    const { entry } = live;
+    if (!this.#renewals.due(entry, read, link)) return;
+    try {
+      await this.runTask({
+        group: entry,
+        lookUp: () => this.desk.waitingParts(entry),
+        plan: (draft, waiting) => this.#renewals.plan(draft, entry, waiting),
+      });
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      return;
+    }
+    this.recall(live);
   }
 
   #onCommit(commit: FinishedCommit): void {

@@ -32,7 +32,7 @@ import { heldBytes, type LifeRequest } from "./life-requests.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { envelopeBound, type RelayOptions } from "./options.ts";
 import { pushRateOf } from "./rate-limit.ts";
-import type { HelloRequest, MembershipRequest } from "./requests.ts";
+import type { HelloRequest, MembershipRequest, ReadPosition } from "./requests.ts";
 import type { LifeNotice } from "./retention.ts";
 import type { Return } from "./returns.ts";
 import {
@@ -99,6 +99,8 @@ export interface SessionHost {
   join(session: SessionDriver, live: LiveGroup, device: DeviceEntry): void;
   /** Whether a device may come back to a group by the invite it shows. */
   mayReturn(by: Return): Promise<boolean>;
+  /** Gives a group's log another id where a member has read what it does not have under this one. */
+  renewLog(live: LiveGroup, read: ReadPosition, link: Uint8Array | undefined): Promise<void>;
   /** A session ended. Once for each; further calls do nothing. */
   detach(session: SessionDriver): void;
   /** Puts a job into the next commit. */
@@ -455,6 +457,7 @@ export class SessionDriver {
       hello.read === undefined || hello.read.cursor === 0
         ? undefined
         : await store.linkAt(live.entry.row.groupKey, hello.read.cursor);
+    if (hello.read !== undefined) await this.#relay.renewLog(live, hello.read, linkAtCursor);
     if (this.#ended) return;
     if (live.entry.gone) {
       this.end(new SyncError(ErrorCode.NOT_A_MEMBER));

@@ -165,6 +165,13 @@ export function takeEffect(
   }
 }
 
+/** Collects the snapshots that are not effective. `found`: their parts on disk, among others. */
+export function dropWaiting(draft: Draft, group: GroupEntry, found: readonly FoundObject[]): void {
+  for (const one of draft.life.snapshots(group)) {
+    if (!one.effective) dropSnapshot(draft, group, one, found);
+  }
+}
+
 /** Collects a snapshot and what nobody else refers to of its parts. `found`: its parts on disk, among others. */
 function dropSnapshot(
   draft: Draft,

@@ -102,6 +102,55 @@ test("4.7 4.8 Welcome tells whether the log changed, where the device stands, an
   );
 });
 
+/** A relay whose store's file is older than its log id says: a member has read what is not there. */
+async function copiedBack() {
+  const { world, a, b, first, second } = await two();
+  first.push(a.run(2));
+  await settled();
+  const { scope } = second.last("welcome");
+  assert.ok(scope.case === "group");
+  const { logId } = scope.value;
+  const hello = async (device: ChainDevice, cursor: number, link: Uint8Array, id = logId) => {
+    const welcome = (await world.member(device, { logId: id, cursor, link })).last("welcome");
+    assert.ok(welcome.scope.case === "group");
+    return welcome.scope.value;
+  };
+  return { world, a, b, first, second, logId, hello };
+}
+
+test("11.3 a log that a member knows otherwise goes on under another id, and all of the group learn it", async () => {
+  const { a, b, first, logId, hello } = await copiedBack();
+  const told = await hello(b, 3, bytes(32, 5));
+  assert.equal(told.logChanged, true);
+  assert.notDeepEqual(told.logId, logId);
+  assert.equal(first.endedWith, ErrorCode.DRAINING, "who was there before comes back");
+  const other = await hello(a, 1, new ChainDevice(1).next().link);
+  assert.equal(other.logChanged, true);
+  assert.deepEqual(other.logId, told.logId);
+  assert.equal((await hello(a, 2, a.link, told.logId)).logChanged, false);
+});
+
+test("11.3 a member that lies about it moves the others once a minute at most", async () => {
+  const { world, a, b, logId, hello } = await copiedBack();
+  const { logId: next } = await hello(b, 3, bytes(32, 5));
+  await world.member(a, { logId: next, cursor: 2, link: a.link });
+  const again = await hello(b, 3, bytes(32, 5), next);
+  assert.equal(again.logChanged, true);
+  assert.deepEqual(again.logId, next, "it alone is told");
+  world.pass(60_000);
+  const later = await hello(b, 3, bytes(32, 5), next);
+  assert.notDeepEqual(later.logId, next);
+  assert.notDeepEqual(later.logId, logId);
+});
+
+test("11.3 a store that fails keeps the log's id, and tells who found it", async () => {
+  const { world, b, logId, hello } = await copiedBack();
+  world.store.failCommits();
+  const told = await hello(b, 3, bytes(32, 5));
+  assert.equal(told.logChanged, true);
+  assert.deepEqual(told.logId, logId);
+});
+
 test("4.9 6.6 a session begins to be delivered to at its read cursor", async () => {
   const { world, a, b, first } = await two();
   first.push(a.run(2));

@@ -117,6 +117,26 @@ test("11.5 11.21 11.24 a confirmed snapshot is effective, and told with who conf
   assert.equal(welcome.scope.value.replacedThrough, 3n);
 });
 
+test("11.3 a log that goes on under another id keeps its effective snapshot, and drops those that wait", async () => {
+  const { world, first, second, a, b, pushed } = await written(3);
+  const link = pushed[1]?.link ?? bytes(32, 0);
+  const one = await snapshotBy(world, first, a, { cursor: 2, link });
+  assert.match(await confirm(second, one.id), /done$/);
+  const { group: before } = await loaded(world);
+  await snapshotBy(world, first, a, { cursor: 3, link: a.link, content: bytes(500, 1) });
+  assert.equal((await loaded(world)).snapshots.length, 2);
+  await world.member(b, { logId: before.logId, cursor: 9, link: bytes(32, 5) });
+  await rest();
+  const after = await loaded(world);
+  assert.notDeepEqual(after.group.logId, before.logId);
+  assert.deepEqual(
+    after.snapshots.map(({ snapshotId }) => snapshotId),
+    [one.id],
+  );
+  assert.equal(after.group.snapshotBytes, before.snapshotBytes, "its part went with it");
+  assert.equal(after.group.replacedThrough, 2);
+});
+
 test("11.21 nobody confirms a snapshot of his own, or one that is not there", async () => {
   const { world, first, second, a } = await written(3);
   const { id } = await snapshotBy(world, first, a, { cursor: 3, link: a.link });

@@ -94,6 +94,18 @@ const stories: readonly Found[] = [
     without: [],
   },
   {
+    what: "a relay whose file was copied back tells those, too, who have read nothing that it lacks",
+    seed: 3201,
+    without: [
+      [1, 1],
+      [3, 11],
+      [15, 31],
+      [34, 35],
+      [37, 37],
+      [39, 39],
+    ],
+  },
+  {
     what: "in a device's first log an acknowledgement from before it joined settles nothing",
     seed: 3586,
     without: [
