@@ -10,6 +10,7 @@ import { SyncError } from "../../wire/errors.ts";
 import { Chance } from "./chance.ts";
 import type { Coverage } from "./coverage.ts";
 import { mutate } from "./mutate.ts";
+import type { Watchdog } from "./watchdog.ts";
 
 /** What is fed. */
 export interface Target {
@@ -56,14 +57,22 @@ export class Run {
   readonly target: Target;
   readonly #chance: Chance;
   readonly #coverage: Coverage | undefined;
+  readonly #watchdog: Watchdog | undefined;
   readonly #pool: Uint8Array[];
   readonly #outcomes = new Map<string, number>();
   /** The first inputs that came to each outcome, and those that ran something new. */
   readonly kept: Uint8Array[] = [];
   inputs = 0;
 
-  constructor(target: Target, seed: number, corpus: readonly Uint8Array[], coverage?: Coverage) {
+  constructor(
+    target: Target,
+    seed: number,
+    corpus: readonly Uint8Array[],
+    coverage?: Coverage,
+    watchdog?: Watchdog,
+  ) {
     this.target = target;
+    this.#watchdog = watchdog;
     this.#chance = Chance.of(seed, target.name);
     this.#coverage = coverage;
     this.#pool = [...target.seeds(), ...corpus];
@@ -173,6 +182,7 @@ export class Run {
   #feed(input: Uint8Array, count = true): void | Promise<void> {
     // A target may keep or wipe what it is handed.
     const copy = new Uint8Array(input);
+    this.#watchdog?.fed(copy);
     let outcome: string | Promise<string>;
     try {
       outcome = this.target.run(copy);

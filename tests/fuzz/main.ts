@@ -16,9 +16,12 @@ import { readCorpus, writeCorpus } from "./corpus.ts";
 import { Coverage } from "./coverage.ts";
 import { Finding, Run } from "./engine.ts";
 import { targets } from "./targets.ts";
+import { Watchdog } from "./watchdog.ts";
 
-/** Silence for so long is a hang: a turn takes seconds, on a machine that is busy minutes. */
-const silenceMsMax = 900_000;
+/** An input takes a millisecond, or a second on a machine that is busy. */
+const hangMs = 120_000;
+/** How often it is told how far it is. */
+const tellMs = 30_000;
 /** Each target's turn, in inputs for each unit of its weight. */
 const turnInputs = 1_000;
 
@@ -65,7 +68,10 @@ if (chosen.length === 0 || !(inputs > 0) || !Number.isInteger(seed)) {
 /** One process's share. */
 async function work(): Promise<Result> {
   const coverage = new Coverage(/\/(?:wire|client|server|gen|cli)\/[^?]*\.ts/);
-  const runs = chosen.map((target) => new Run(target, seed, readCorpus(target.name), coverage));
+  const watchdog = new Watchdog(hangMs);
+  const runs = chosen.map(
+    (target) => new Run(target, seed, readCorpus(target.name), coverage, watchdog),
+  );
   let total = 0;
   try {
     for (const run of runs) {
@@ -79,6 +85,7 @@ async function work(): Promise<Result> {
       }
       total = runs.reduce((sum, run) => sum + run.inputs, 0);
       process.send?.({ result: resultOf(runs, coverage) });
+      watchdog.alive();
     }
   } catch (error) {
     if (!(error instanceof Finding)) throw error;
@@ -105,7 +112,16 @@ function resultOf(runs: readonly Run[], coverage: Coverage): Result {
 async function lead(): Promise<void> {
   const startedMs = performance.now();
   const workers = Math.max(1, Number(values.workers));
-  const results = await Promise.all(Array.from({ length: workers }, (_, at) => child(at, workers)));
+  const told: Result[] = [];
+  const telling = setInterval(() => {
+    const sum = told.reduce((sum, { inputs }) => sum + inputs, 0);
+    const s = (performance.now() - startedMs) / 1_000;
+    process.stderr.write(`fuzz: ${sum} of ${inputs} inputs, ${s.toFixed(0)} s\n`);
+  }, tellMs);
+  const results = await Promise.all(
+    Array.from({ length: workers }, (_, at) => child(at, workers, told)),
+  );
+  clearInterval(telling);
   const names = chosen.map(({ name }) => name);
   for (const name of names) {
     const rows = results.flatMap((result) => result.rows.filter((row) => row.name === name));
@@ -135,8 +151,9 @@ async function lead(): Promise<void> {
   );
 }
 
-function child(at: number, workers: number): Promise<Result> {
-  return new Promise((resolve, reject) => {
+/** What the process came to; where it ended before its time, that is said, and what it came to until then. */
+function child(at: number, workers: number, told: Result[]): Promise<Result> {
+  return new Promise((resolve) => {
     const args = ["--child", "--inputs", String(Math.ceil(inputs / workers))];
     const worker = fork(
       fileURLToPath(import.meta.url),
@@ -144,25 +161,20 @@ function child(at: number, workers: number): Promise<Result> {
       { execArgv: [...process.execArgv, "--max-old-space-size=1024"] },
     );
     let last = "the start";
-    let result: Result | undefined;
-    const silence = setTimeout(() => {
-      process.stdout.write(`nothing heard of a process that was at ${last}: it hangs\n`);
-      process.exitCode = 1;
-      worker.kill("SIGKILL");
-    }, silenceMsMax);
     worker.on("message", (message: Record<string, unknown>) => {
-      silence.refresh();
       if (typeof message["at"] === "string") last = message["at"];
       if (typeof message["finding"] === "string") {
         process.stdout.write(`${message["finding"]}\n\n`);
         process.exitCode = 1;
       }
-      if (message["result"] !== undefined) result = message["result"] as Result;
+      if (message["result"] !== undefined) told[at] = message["result"] as Result;
     });
     worker.on("exit", (code, signal) => {
-      clearTimeout(silence);
-      if (result !== undefined) resolve(result);
-      else reject(new Error(`a process at ${last} ended with ${code ?? signal}`));
+      if (code !== 0) {
+        process.stdout.write(`a process at ${last} ended with ${code ?? signal}\n`);
+        process.exitCode = 1;
+      }
+      resolve(told[at] ?? { inputs: 0, parts: 0, rows: [] });
     });
   });
 }
