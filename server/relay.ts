@@ -10,6 +10,7 @@
 import { create } from "@bufbuild/protobuf";
 import { MembershipVersionSchema } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { PresenceState } from "../gen/syncrelay/sync/v1/session_pb.ts";
+import { type EnvelopeBody, encodeEnvelope } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import { Committer, type FinishedCommit, type Job } from "./committer.ts";
@@ -314,9 +315,12 @@ export class Relay implements SessionHost {
     state: PresenceState,
     except?: SessionDriver,
   ): void {
+    // Once for all of them: a group that comes back together is told of each to each.
+    const body: EnvelopeBody = { case: "presence", value: presenceOf(device, state) };
+    const encoded = encodeEnvelope(0, body);
     for (const session of live.sessions) {
       if (session === except || session.device === device) continue;
-      session.tellNewest({ case: "presence", value: presenceOf(device, state) });
+      session.tellNewest(body, encoded);
     }
   }
 

@@ -16,7 +16,7 @@ import {
   type SnapshotUrgency,
 } from "../gen/syncrelay/sync/v1/session_pb.ts";
 import { toHex } from "../wire/bytes.ts";
-import { decodeEnvelopes, type EnvelopeBody, toNumber } from "../wire/envelope.ts";
+import { decodeEnvelopes, type EnvelopeBody, encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
@@ -253,12 +253,15 @@ export class SessionDriver {
     return held;
   }
 
-  /** Tells what only the newest of counts; a crowded connection is told all of it later. */
-  tellNewest(body: EnvelopeBody): void {
+  /**
+   * Tells what only the newest of counts; a crowded connection is told all of it later. `encoded`: the
+   * envelope, where others are told the same.
+   */
+  tellNewest(body: EnvelopeBody, encoded?: Uint8Array): void {
     if (body.case === "notify") this.#lifeChanged = this.#putOff || this.crowded;
     if (this.#putOff) return;
     if (!this.crowded) {
-      this.step({ kind: "tell", body });
+      this.step({ kind: "tell", body, encoded });
       return;
     }
     this.#putOff = true;
@@ -638,8 +641,9 @@ export class SessionDriver {
         witnesses: [create(DeviceWitnessSchema, { deviceId: device.row.deviceId, witness })],
       },
     };
+    const encoded = encodeEnvelope(0, body);
     for (const other of live.sessions) {
-      if (other !== this) other.tellNewest(body);
+      if (other !== this) other.tellNewest(body, encoded);
     }
   }
 

@@ -141,7 +141,12 @@ export type SessionInput =
       readonly through: number;
     }
   /** What the relay says by itself: a membership change, presence, witnesses, mailbox. */
-  | { readonly kind: "tell"; readonly body: EnvelopeBody }
+  | {
+      readonly kind: "tell";
+      readonly body: EnvelopeBody;
+      /** The envelope, where it is the same for many and was encoded for one of them. */
+      readonly encoded?: Uint8Array | undefined;
+    }
   | { readonly kind: "drain" }
   /** Ends the session; the error is told, as the last envelope. */
   | { readonly kind: "end"; readonly error: SyncError };
@@ -267,7 +272,8 @@ export class Session {
         if (state.kind === "member") replace(state, input, output);
         return;
       case "tell":
-        if (state.kind !== "greeting") output.send.push(encodeEnvelope(0, input.body));
+        if (state.kind !== "greeting")
+          output.send.push(input.encoded ?? encodeEnvelope(0, input.body));
         return;
       case "drain":
         this.#state = { kind: "draining" };
