@@ -34,6 +34,8 @@ export interface Host {
    * not stall. Left out: as long as a window takes.
    */
   readonly sliceMs?: number;
+  /** Resolves once everything else that was to be done by now has had its turn. Comes with `sliceMs`. */
+  breathe?(): Promise<void>;
   /** Opens a WebSocket with the subprotocol of `wire/protocol.ts`, binary, without compression. */
   connect(url: string, handlers: SocketHandlers): Socket;
 }

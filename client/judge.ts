@@ -11,6 +11,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
 import { type Abandoning, isRestart } from "./abandoned.ts";
+import { Ahead, type Prepared } from "./ahead.ts";
 import { type Comparing, claimFinding, compareClaim } from "./claims.ts";
 import type { Core, Finding } from "./core.ts";
 import { claimOf } from "./findings.ts";
@@ -25,6 +26,7 @@ import {
   branchLinks,
   type ClosingLinks,
   type Jump,
+  readBlob,
   type Verdict,
   verifyWindow,
 } from "./seal/history.ts";
@@ -77,6 +79,8 @@ export class Judge {
   /** Whether the own blob of a seq is not kept here, or may be another one. */
   readonly #wantsOwn: (seq: number) => boolean;
   readonly #links = new LinkMemory();
+  /** What is worked out of blobs before they are judged. */
+  readonly ahead: Ahead;
   /** Whether a snapshot that this device may believe covers a place. None is known here. */
   coveredBySnapshot: (sender: string, seq: number) => boolean = () => false;
 
@@ -85,6 +89,7 @@ export class Judge {
     this.#inbox = inbox;
     this.#refusals = refusals;
     this.#wantsOwn = wantsOwn;
+    this.ahead = new Ahead(core.host, (stored) => this.#prepare(stored));
   }
 
   /** Whether a window holds what only a newer control chain explains. */
@@ -102,6 +107,24 @@ export class Judge {
     return false;
   }
 
+  /** What of a blob depends on nothing but itself and the group's keys. Whether it counts is judged later. */
+  #prepare(stored: StoredBlob): Prepared | undefined {
+    const { chain, groupId } = this.#core;
+    const { blob, sender } = stored;
+    if (chain === undefined || blob === undefined) return undefined;
+    const read = readBlob(stored, groupId);
+    const bodyKey = chain.keyring.bodyKey(Number(blob.epoch));
+    if (read.header === undefined || blob.body.byteLength === 0 || bodyKey === undefined) {
+      return { read, opened: undefined };
+    }
+    try {
+      return { read, opened: openBody(blob, read.header, { groupId, sender, bodyKey }) };
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      return { read, opened: undefined };
+    }
+  }
+
   /** Verifies a window and opens what is right in it. */
   judge(window: ReceivedPage, looking: Looking = {}): Judged {
     const core = this.#core;
@@ -116,6 +139,7 @@ export class Judge {
       takingUp: core.takingUp.senders,
       resuming: this.#resuming(window),
       linkOf: (sender, seq) => this.#links.get(sender, seq),
+      ahead: (stored) => this.ahead.get(stored)?.read,
       ...(holding === undefined ? {} : { holding }),
       ...(proven === undefined ? {} : { proven }),
       ...(branches === undefined ? {} : { branches }),
@@ -348,7 +372,9 @@ export class Judge {
     if (delivered === undefined) {
       const bodyKey = core.chain?.keyring.bodyKey(Number(blob.epoch));
       if (bodyKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
-      opened = openBody(blob, header, { groupId: core.groupId, sender: stored.sender, bodyKey });
+      opened =
+        this.ahead.get(stored)?.opened ??
+        openBody(blob, header, { groupId: core.groupId, sender: stored.sender, bodyKey });
       into(judged, header, opened).push({ stored, seq: header.seq, opened });
       if (sender === core.deviceText && this.#wantsOwn(header.seq)) {
         const own = ownOf(stored, place, opened, header.entryHash);

@@ -249,6 +249,7 @@ export class Reader {
     this.#pullId = undefined;
     this.#boundedUnderWay = false;
     this.#queue = [];
+    this.#judge.ahead.clear();
     this.#inbox.wake();
   }
 
@@ -506,6 +507,7 @@ export class Reader {
   #take(page: ReceivedPage): void {
     if (this.#blocked) return;
     this.#queue.push(page);
+    if (page.own.size === 0) this.#judge.ahead.add(page.blobs);
     if (!this.#working) this.#work().catch((error: unknown) => this.#failed(error));
   }
 
@@ -561,6 +563,7 @@ export class Reader {
       return;
     }
     if (this.#judge.mayLackControl(window)) await this.#hooks.refreshGroup();
+    if (window.own.size === 0) await this.#judge.ahead.done(window.blobs);
     const last = window.blobs.at(-1) as StoredBlob;
     const judged = await this.#alone(async () => {
       if (window.session !== this.#session) return undefined;

@@ -55,9 +55,26 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return a.byteLength - b.byteLength;
 }
 
+const digits = Array.from(
+  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+  (digit) => digit.charCodeAt(0),
+);
+const shortBytesMax = 48;
+
 /** Base64url without padding: the text form of ids and keys. */
 export function toBase64url(bytes: Uint8Array): string {
-  return base64urlnopad.encode(bytes);
+  const { byteLength } = bytes;
+  if (byteLength > shortBytesMax) return base64urlnopad.encode(bytes);
+  // An id: every entry has one, and the library takes ten times as long.
+  const codes: number[] = [];
+  for (let at = 0; at < byteLength; at += 3) {
+    const three =
+      ((bytes[at] as number) << 16) | ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
+    codes.push(digits[three >>> 18] as number, digits[(three >>> 12) & 63] as number);
+    if (at + 1 < byteLength) codes.push(digits[(three >>> 6) & 63] as number);
+    if (at + 2 < byteLength) codes.push(digits[three & 63] as number);
+  }
+  return String.fromCharCode(...codes);
 }
 
 /** Reads base64url without padding; undefined where the text is anything else. */

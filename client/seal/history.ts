@@ -110,6 +110,14 @@ export interface WindowContext {
   readonly resuming?: ReadonlySet<string>;
   /** A link that was read before, where it is still known. */
   readonly linkOf?: (sender: string, seq: number) => Uint8Array | undefined;
+  /** A blob that was read ahead, by `readBlob`. */
+  readonly ahead?: (stored: StoredBlob) => ReadBlob | undefined;
+}
+
+/** What a blob says by itself, and its link; without a header where it has no valid form. */
+export interface ReadBlob {
+  readonly header: Header | undefined;
+  readonly link: Uint8Array;
 }
 
 /** The links that lead up to a removed device's closing place, by seq. */
@@ -165,12 +173,10 @@ function windowEnd(blobs: readonly StoredBlob[], start: number): number {
   return end;
 }
 
-/** One blob on its way to a verdict; without a header where it has no valid form. */
-interface Item {
+/** One blob on its way to a verdict. */
+interface Item extends ReadBlob {
   readonly index: number;
   readonly stored: StoredBlob;
-  readonly header: Header | undefined;
-  readonly link: Uint8Array;
   readonly signature: Uint8Array;
 }
 
@@ -197,7 +203,7 @@ function verifyOne(
     if (run.device === undefined) {
       verdicts[base + index] = refused(stored, FindingKind.STRANGER);
     } else {
-      run.items.push(itemOf(index, stored, at.groupId));
+      run.items.push(itemOf(index, stored, at.groupId, at.ahead?.(stored)));
     }
   }
   for (const run of runs.all) {
@@ -315,7 +321,18 @@ class Runs {
   }
 }
 
-function itemOf(index: number, stored: StoredBlob, groupId: Uint8Array): Item {
+function itemOf(
+  index: number,
+  stored: StoredBlob,
+  groupId: Uint8Array,
+  read: ReadBlob = readBlob(stored, groupId),
+): Item {
+  const signature = read.header === undefined ? zeroLink : (stored.blob?.signature ?? zeroLink);
+  return { index, stored, header: read.header, link: read.link, signature };
+}
+
+/** Reads a blob by itself: its header, and the link that follows from it. */
+export function readBlob(stored: StoredBlob, groupId: Uint8Array): ReadBlob {
   const blob = stored.blob;
   let header: Header | undefined;
   if (
@@ -330,11 +347,8 @@ function itemOf(index: number, stored: StoredBlob, groupId: Uint8Array): Item {
       // No header: the verdict will say that it was altered.
     }
   }
-  if (blob === undefined || header === undefined) {
-    return { index, stored, header: undefined, link: zeroLink, signature: zeroLink };
-  }
-  const link = blobLink(groupId, stored.sender, blob.blobId, blob.header);
-  return { index, stored, header, link, signature: blob.signature };
+  if (blob === undefined || header === undefined) return { header: undefined, link: zeroLink };
+  return { header, link: blobLink(groupId, stored.sender, blob.blobId, blob.header) };
 }
 
 interface Judged {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { blake2b } from "@noble/hashes/blake2.js";
+import { base64urlnopad } from "@scure/base";
 import fc from "fast-check";
 import {
   compareBytes,
@@ -9,6 +10,7 @@ import {
   equalBytes,
   fromHex,
   isZero,
+  toBase64url,
   toHex,
   u64be,
 } from "../../wire/bytes.ts";
@@ -89,6 +91,14 @@ test("hash: piece by piece it is the same hash, by either library", () => {
         for (const piece of pieces) hash.update(piece);
         assert.deepEqual(hash.digest(), whole);
       }
+    }),
+  );
+});
+
+test("short base64url is what the library writes", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 60 }), (some) => {
+      assert.equal(toBase64url(some), base64urlnopad.encode(some));
     }),
   );
 });

@@ -383,14 +383,14 @@ function alone(value: Uint8Array): Uint8Array {
   return value.byteLength === value.buffer.byteLength ? value : Uint8Array.from(value);
 }
 
-function answered<T>(request: IDBRequest<T>): Promise<T> {
+export function answered<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.addEventListener("success", () => resolve(request.result));
     request.addEventListener("error", () => reject(translate(request.error)));
   });
 }
 
-function completed(tx: IDBTransaction): Promise<void> {
+export function completed(tx: IDBTransaction): Promise<void> {
   return new Promise((resolve, reject) => {
     tx.addEventListener("complete", () => resolve());
     tx.addEventListener("abort", () => reject(translate(tx.error)));
@@ -402,7 +402,7 @@ function isOfDatabase(error: unknown): boolean {
 }
 
 /** The one place where IndexedDB's errors become ours. */
-function translate(cause: unknown): StateStoreError {
+export function translate(cause: unknown): StateStoreError {
   const name =
     typeof cause === "object" && cause !== null && "name" in cause ? String(cause.name) : "";
   switch (name) {

@@ -31,9 +31,19 @@ type Remote =
   | { readonly kind: "iterable"; readonly id: number }
   | { readonly kind: "promise"; readonly id: number }
   | { readonly kind: "signal"; readonly id: number; readonly aborted: boolean }
-  | { readonly kind: "error"; readonly told: ToldError };
+  | { readonly kind: "error"; readonly told: ToldError }
+  | { readonly kind: "plain"; readonly value: unknown };
 
 const mark = "$remote";
+
+/** Marks what holds nothing that stays where it is: it crosses as it is, without being looked through. */
+export class Plain<T> {
+  readonly value: T;
+
+  constructor(value: T) {
+    this.value = value;
+  }
+}
 
 /** The other end is gone: what was asked of it may have been done, or not. */
 export class LineLost extends Error {
@@ -158,6 +168,9 @@ export class Peer {
       // A view would be copied with all that it is a view of.
       return value.byteLength === value.buffer.byteLength ? value : Uint8Array.from(value);
     }
+    if (value instanceof Plain) {
+      return { [mark]: { kind: "plain", value: value.value } satisfies Remote };
+    }
     if (value instanceof Error)
       return { [mark]: { kind: "error", told: toldError(value, (each) => this.#encode(each)) } };
     if (Array.isArray(value)) return value.map((each) => this.#encode(each, kept));
@@ -242,6 +255,8 @@ export class Peer {
       }
       case "error":
         return errorOfTold(remote.told, (each) => this.#decode(each));
+      case "plain":
+        return remote.value;
     }
   }
 
@@ -277,7 +292,8 @@ function holdsRemote(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
   if (Array.isArray(value)) return value.some(holdsRemote);
   if (Object.getPrototypeOf(value) !== Object.prototype) return false;
-  return mark in value || Object.values(value).some(holdsRemote);
+  if (mark in value) return (value[mark] as Remote).kind !== "plain";
+  return Object.values(value).some(holdsRemote);
 }
 
 function isPlainIterable(value: object): boolean {

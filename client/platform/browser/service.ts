@@ -8,16 +8,19 @@
 import { idText } from "../../../wire/ids.ts";
 import { decodeOwn } from "../../disk.ts";
 import type { FindingInfo } from "../../findings.ts";
+import type { Host } from "../../host.ts";
 import type { StateStore } from "../../state-store.ts";
 import type { SyncClient } from "../../sync-client.ts";
 import type { DeviceInfo, Entry, HistoryEntry, PushItem, Status, SyncEvents } from "../../types.ts";
 import { hasLocks, holdLock } from "./lead.ts";
 import type { Line } from "./line.ts";
-import { Peer } from "./peer.ts";
+import { Peer, Plain } from "./peer.ts";
 
 /** The most entries, and about the most bytes, handed to a tab at once. */
 const batchEntriesMax = 256;
 const batchBytesMax = 512 * 1024;
+/** The status is told so often at most while it moves, in milliseconds; before anything else that is told. */
+const statusEveryMs = 50;
 /** Turns of promises in which an entry that is there comes. */
 const soonTurns = 12;
 /** How long a tab that has entries from the tab that led before may take to say so, in milliseconds. */
@@ -107,6 +110,7 @@ export class Service {
   readonly #name: string;
   readonly #client: SyncClient;
   readonly #store: StateStore;
+  readonly #host: Host;
   readonly #tabs = new Map<string, Tab>();
   readonly #feeds: Feed[] = [];
   readonly #handed = new Map<number, Entry>();
@@ -115,16 +119,24 @@ export class Service {
   #mayBegin: boolean;
   #applied: PlainEntry[] = [];
   #asking: ReturnType<typeof setInterval> | undefined;
+  #statusTimer: ReturnType<typeof setTimeout> | undefined;
+  #statusDue = false;
+  #breathedMs = 0;
 
   constructor(
     name: string,
     client: SyncClient,
     store: StateStore,
-    options: { readonly presence: "visibility" | "manual"; readonly takenOver: boolean },
+    options: {
+      readonly presence: "visibility" | "manual";
+      readonly takenOver: boolean;
+      readonly host: Host;
+    },
   ) {
     this.#name = name;
     this.#client = client;
     this.#store = store;
+    this.#host = options.host;
     this.#presence = options.presence;
     this.#mayBegin = !options.takenOver;
     if (options.takenOver) {
@@ -141,7 +153,12 @@ export class Service {
       "presence",
       "error",
     ];
-    for (const event of events) client.on(event, (value) => this.#tell(event, value));
+    for (const event of events) {
+      client.on(event, (value) => {
+        if (event === "status") this.#statusMoved();
+        else this.#tell(event, value);
+      });
+    }
     if (!hasLocks()) this.#asking = setInterval(() => this.#askTabs(), askTabsMs);
   }
 
@@ -200,18 +217,20 @@ export class Service {
   /** Serves nobody any more. */
   stop(): void {
     clearInterval(this.#asking);
+    clearTimeout(this.#statusTimer);
     for (const id of this.#tabs.keys()) this.leave(id);
   }
 
   #offers(tab: () => Tab) {
     return {
-      next: (ask: FeedAsk) => this.#next(tab(), ask),
+      next: async (ask: FeedAsk) => new Plain(await this.#next(tab(), ask)),
       end: (feed: string) => {
         const found = this.#feeds.find(({ id }) => id === feed);
         if (found !== undefined) this.#end(found);
       },
       acks: (positions: readonly number[]) => this.#acks(positions),
-      push: (items: readonly NamedItem[], after?: number) => this.#push(tab(), items, after),
+      push: (items: readonly NamedItem[], after?: number) =>
+        this.#answered(this.#push(tab(), items, after)),
       watch: (seqs: readonly number[]) => {
         for (const seq of seqs) tab().watched.add(seq);
         this.#tellWatched(tab());
@@ -220,7 +239,7 @@ export class Service {
         mapped(this.#client.history(options), plainHistory),
       ask: (method: Asked, ...args: unknown[]) => {
         const client = this.#client as unknown as Record<Asked, (...args: unknown[]) => unknown>;
-        return client[method](...args);
+        return this.#answered(client[method](...args));
       },
       visible: (visible: boolean) => {
         tab().visible = visible;
@@ -256,10 +275,39 @@ export class Service {
   }
 
   #tell(event: keyof SyncEvents, value: unknown): void {
-    const view = this.#view();
+    const view = new Plain(this.#view());
     for (const tab of this.#tabs.values()) {
       tab.peer.tell("event", event, value, view);
       if (event === "status") this.#tellWatched(tab);
+    }
+  }
+
+  /** While a log is read the status moves many times in what people see as a moment. */
+  #statusMoved(): void {
+    if (this.#statusTimer !== undefined) {
+      this.#statusDue = true;
+      return;
+    }
+    this.#statusTimer = setTimeout(() => {
+      this.#statusTimer = undefined;
+      if (this.#statusDue) this.#statusMoved();
+    }, statusEveryMs);
+    this.#tellStatus();
+  }
+
+  #tellStatus(): void {
+    this.#statusDue = false;
+    this.#tell("status", this.#client.status());
+  }
+
+  /** Whoever is answered knows what the status was by then. */
+  async #answered(result: unknown): Promise<unknown> {
+    try {
+      return await result;
+    } finally {
+      // The client tells its own at the end of a turn.
+      await Promise.resolve();
+      if (this.#statusDue) this.#tellStatus();
     }
   }
 
@@ -288,6 +336,7 @@ export class Service {
     const feed = this.#feeds.find(({ id }) => id === ask.feed) ?? this.#begin(tab, ask);
     await feed.turn;
     if (feed.abort.signal.aborted) return undefined;
+    await this.#breathe();
     const batch: PlainEntry[] = [];
     const isAcked = new Set(ask.acked);
     for (let bytes = 0; batch.length < batchEntriesMax && bytes < batchBytesMax; ) {
@@ -312,6 +361,14 @@ export class Service {
       bytes += entry.data.byteLength;
     }
     return batch;
+  }
+
+  /** An app that takes entries as fast as they come leaves the page its turns all the same. */
+  async #breathe(): Promise<void> {
+    const { sliceMs = Number.POSITIVE_INFINITY } = this.#host;
+    if (this.#host.monotonicMs() - this.#breathedMs < sliceMs) return;
+    await this.#host.breathe?.();
+    this.#breathedMs = this.#host.monotonicMs();
   }
 
   #begin(tab: Tab, ask: FeedAsk): Feed {
@@ -347,11 +404,13 @@ export class Service {
   }
 
   #acks(positions: readonly number[]): void {
+    const wanted = [...this.#tabs.values()].some(({ wantsApplied }) => wantsApplied);
     for (const position of positions) {
       const entry = this.#handed.get(position);
       if (entry === undefined) continue;
       this.#handed.delete(position);
       void entry.ack();
+      if (!wanted) continue;
       if (this.#applied.length === 0) queueMicrotask(() => this.#tellApplied());
       this.#applied.push(plainEntry(entry));
     }
@@ -361,7 +420,7 @@ export class Service {
     const applied = this.#applied;
     this.#applied = [];
     for (const tab of this.#tabs.values()) {
-      if (tab.wantsApplied) tab.peer.tell("applied", applied);
+      if (tab.wantsApplied) tab.peer.tell("applied", new Plain(applied));
     }
   }
 
@@ -442,7 +501,8 @@ async function* mapped<T, U>(source: AsyncIterable<T>, of: (value: T) => U): Asy
 
 function plainHistory(entry: HistoryEntry): HistoryEntry {
   const { blobId, cursor, sender, seq, own, data, contentType } = entry;
-  return { blobId, cursor, sender, seq, own, data, contentType };
+  // A copy: what was opened is a view, and would cross a channel with all that it is a view of.
+  return { blobId, cursor, sender, seq, own, data: new Uint8Array(data), contentType };
 }
 
 function plainEntry(entry: Entry): PlainEntry {

@@ -27,7 +27,7 @@ import { browserHost, random } from "./host.ts";
 import { openIndexedDbStore } from "./indexeddb-store.ts";
 import { hasLocks, holdLock, type Lead, takeLead } from "./lead.ts";
 import { channelLine, localLines } from "./line.ts";
-import { LineLost, Peer } from "./peer.ts";
+import { LineLost, Peer, Plain } from "./peer.ts";
 import {
   type Asked,
   type DeviceView,
@@ -188,6 +188,7 @@ export class BrowserSyncClient implements SyncApi {
   async #serve(lead: Lead): Promise<void> {
     const options = this.#options;
     const takenOver = this.#heard.size > 0;
+    const host = options.host ?? browserHost();
     const plain = await openIndexedDbStore(this.#name, { lead: lead.id });
     let client: SyncClient;
     // The client is opened before there is a service, and may ask the app as soon as it is.
@@ -223,7 +224,7 @@ export class BrowserSyncClient implements SyncApi {
               },
             }),
         store,
-        host: options.host ?? browserHost(),
+        host,
       });
     } catch (error) {
       await plain.close();
@@ -232,6 +233,7 @@ export class BrowserSyncClient implements SyncApi {
     const service = new Service(this.#name, client, plain, {
       presence: options.presence ?? "visibility",
       takenOver,
+      host,
     });
     now.service = service;
     const over = new Promise<void>((resolve) => {
@@ -685,7 +687,7 @@ export class BrowserSyncClient implements SyncApi {
     clearTimeout(this.#ackTimer);
     this.#ackTimer = undefined;
     if (this.#acks.length === 0) return;
-    this.#peer?.tell("acks", this.#acks);
+    this.#peer?.tell("acks", new Plain(this.#acks));
     this.#acks = [];
   }
 
