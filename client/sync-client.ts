@@ -68,9 +68,9 @@ export interface SyncClientOptions extends SnapshotOptions {
   readonly queueEntriesMax?: number;
   /**
    * Everything up to this position counts as acknowledged: for apps that keep it in the transaction
-   * that applies an entry.
+   * that applies an entry. A function is asked when the device's state is open.
    */
-  readonly appliedPosition?: number;
+  readonly appliedPosition?: number | (() => number | Promise<number>);
   /** Where pairing links point; see `seal/pairing-link.ts`. Default: `syncrelay:pair`. */
   readonly pairingOrigin?: string;
   /** What stretching a short code costs; both devices must agree. Only simulations spend less. */
@@ -127,7 +127,9 @@ export class SyncClient {
   async #begin(): Promise<void> {
     const core = this.#core;
     await loadState(this.#parts);
-    const applied = this.#options.appliedPosition;
+    const { appliedPosition } = this.#options;
+    const applied =
+      typeof appliedPosition === "function" ? await appliedPosition() : appliedPosition;
     if (applied !== undefined) this.#parts.inbox.acknowledgeThrough(applied);
     if (core.device.membership === DeviceState_Membership.FOUNDING) {
       // Goes on by itself; who asks for it again hears how it ended.

@@ -39,6 +39,12 @@ interface Step {
   readonly run: () => Promise<Remark> | Remark;
 }
 
+/** What an application has installed with the package, or beside it. */
+interface Dependencies {
+  readonly dependencies: Readonly<Record<string, string>>;
+  readonly peerDependencies: Readonly<Record<string, string>>;
+}
+
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 /** Runs a program in the checkout and resolves with all it printed, or fails with that. */
@@ -163,7 +169,7 @@ function checkPackage(): Promise<Remark> {
     );
     const manifest = JSON.parse(
       readFileSync(join(installed, "package.json"), "utf8"),
-    ) as Manifest & { dependencies: Record<string, string> };
+    ) as Manifest & Dependencies;
     const problems = packageProblems(manifest, content, sources);
     if (problems.length > 0) throw new StepFailure(problems.join("\n"));
     await run("publint", ["run", archive, "--strict"]);
@@ -181,9 +187,10 @@ function checkPackage(): Promise<Remark> {
 async function checkInstalled(
   folder: string,
   content: readonly string[],
-  manifest: Manifest & { readonly dependencies: Readonly<Record<string, string>> },
+  manifest: Manifest & Dependencies,
 ): Promise<void> {
-  for (const name of [...Object.keys(manifest.dependencies), "@types/node"]) {
+  const { dependencies, peerDependencies } = manifest;
+  for (const name of [...Object.keys({ ...dependencies, ...peerDependencies }), "@types/node"]) {
     const link = join(folder, "node_modules", name);
     mkdirSync(dirname(link), { recursive: true });
     symlinkSync(join(root, "node_modules", name), link, "dir");
