@@ -167,9 +167,8 @@ function checkPackage(): Promise<Remark> {
     const sources = ["gen", "wire", "server", "client", "cli"].flatMap((name) =>
       listFiles(join(root, name)).map((path) => `${name}/${path}`),
     );
-    const manifest = JSON.parse(
-      readFileSync(join(installed, "package.json"), "utf8"),
-    ) as Manifest & Dependencies;
+    const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Manifest &
+      Dependencies;
     const problems = packageProblems(manifest, content, sources);
     if (problems.length > 0) throw new StepFailure(problems.join("\n"));
     await run("publint", ["run", archive, "--strict"]);
