@@ -90,6 +90,7 @@ export class YjsProvider {
   /** Takes what the document makes of updates from elsewhere. */
   #made: Uint8Array[] | undefined;
   #client: YjsClient | undefined;
+  #disconnect: () => void = () => this.#wake();
   #told = "";
 
   private constructor(options: YjsProviderOptions) {
@@ -142,19 +143,26 @@ export class YjsProvider {
     };
   }
 
-  /** Goes on with a client that was opened with `clientOptions`. */
+  /** Goes on with a client that was opened with `clientOptions`; the one before, if any, is closed by then. */
   connect(client: YjsClient): void {
-    if (this.#client !== undefined) throw new Error("this document has a client already");
-    this.#client = client;
-    this.#offs.push(
+    this.#disconnect();
+    const connection = new AbortController();
+    const { signal } = connection;
+    const offs = [
       client.on("status", () => this.#wake()),
       client.on("membership", () => {
         this.#joiner.keepOnly(new Set(client.devices().map(({ deviceId }) => deviceId)));
         this.#wake();
       }),
-    );
-    this.#running(this.#read(client));
-    this.#running(this.#push(client));
+    ];
+    this.#client = client;
+    this.#disconnect = () => {
+      for (const off of offs) off();
+      connection.abort();
+      this.#wake();
+    };
+    this.#running(this.#read(client, signal), signal);
+    this.#running(this.#push(client, signal), signal);
   }
 
   /** Changes made here that are not queued: stored or, for a moment, not even that. */
@@ -184,8 +192,8 @@ export class YjsProvider {
   async close(): Promise<void> {
     for (const off of this.#offs) off();
     this.#stop.abort();
+    this.#disconnect();
     this.#stopGathering?.();
-    this.#wake();
     await this.#saving;
     await this.#applying;
   }
@@ -206,7 +214,7 @@ export class YjsProvider {
         this.#wake();
       });
     this.#saving = saving;
-    this.#running(saving);
+    this.#running(saving, this.#stop.signal);
   }
 
   async #save(): Promise<void> {
@@ -220,8 +228,8 @@ export class YjsProvider {
     }
   }
 
-  async #push(client: YjsClient): Promise<void> {
-    while (!this.#stop.signal.aborted) {
+  async #push(client: YjsClient, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       const idle = this.#pending.length === 0 || this.#stopGathering !== undefined;
       if (idle || client.status().membership !== "member") {
         await this.#woken();
@@ -268,8 +276,7 @@ export class YjsProvider {
 
   // --- changes made elsewhere -------------------------------------------------------------------
 
-  async #read(client: YjsClient): Promise<void> {
-    const { signal } = this.#stop;
+  async #read(client: YjsClient, signal: AbortSignal): Promise<void> {
     for await (const entry of client.entries({ signal })) {
       this.#batch.push(entry);
       this.#applying ??= this.#applyAll().finally(() => {
@@ -411,9 +418,9 @@ export class YjsProvider {
     this.#options.onProblem?.(problem);
   }
 
-  #running(work: Promise<void>): void {
+  #running(work: Promise<void>, signal: AbortSignal): void {
     work.catch((error: unknown) => {
-      if (!this.#stop.signal.aborted) this.#problem({ what: "entry", error });
+      if (!signal.aborted) this.#problem({ what: "entry", error });
     });
   }
 }

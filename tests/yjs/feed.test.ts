@@ -177,3 +177,19 @@ test("closed, it stores what was changed last, and neither reads nor queues any 
   assert.equal((await store.load()).updates.length, 1);
   assert.deepEqual(client.acknowledged, []);
 });
+
+test("with another client it goes on, and pushes what the one before had not taken", async () => {
+  const { client, doc, provider, store, texts } = await opened();
+  client.room = 0;
+  doc.getArray("texts").push(["waits"]);
+  await settle();
+  const next = new HandClient();
+  provider.connect(next);
+  next.give(updatesOf("from elsewhere")[0] as Uint8Array);
+  client.give(updatesOf("of the one before")[0] as Uint8Array);
+  await settle();
+  assert.equal(next.pushed.length, 1);
+  assert.deepEqual(client.pushed, []);
+  assert.deepEqual(texts().toSorted(), ["from elsewhere", "waits"]);
+  assert.equal(await store.position(), 1);
+});
