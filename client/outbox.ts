@@ -528,7 +528,8 @@ export class Outbox {
   #restart(): void {
     this.#cancelRetry?.();
     this.#cancelRetry = undefined;
-    this.held = undefined;
+    // A try every second makes the store no better: only its answer does.
+    if (this.held?.code !== ErrorCode.STORE_UNAVAILABLE) this.held = undefined;
     this.#generation += 1;
     this.#flights.clear();
     this.#stage = { kind: "sending" };
@@ -652,6 +653,7 @@ export class Outbox {
         throw new SyncError(ErrorCode.ENVELOPE_INVALID);
       }
       this.#conflicts = 0;
+      this.held = undefined;
       this.#storedThrough(flight.last, flight.first, cursors);
       const last = toNumber(cursors.at(-1) ?? 0n);
       // The own entry stands in the log: until it was read, not everything is.
@@ -703,7 +705,12 @@ export class Outbox {
         this.#hold(error);
         return;
       default:
-        // RATE_LIMITED, STORE_UNAVAILABLE, DRAINING and what a newer relay may say.
+        // RATE_LIMITED, STORE_UNAVAILABLE, DRAINING and what a newer relay may say. What stands in the
+        // way of the relay's store may last until its operator comes: that is said meanwhile.
+        if (error.code === ErrorCode.STORE_UNAVAILABLE) {
+          this.held = error;
+          this.#core.moved();
+        }
         this.#retryIn(Math.max(error.retryAfterMs, laterRetryMs));
     }
   }

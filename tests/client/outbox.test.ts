@@ -125,6 +125,33 @@ describe("outbox", () => {
     });
   }
 
+  test("PROTOCOL 10.6: a store that cannot be written is said in the status until a push is in", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    let full = true;
+    relay.meddler = {
+      request: (_, envelope) =>
+        full && envelope.body.case === "push"
+          ? new SyncError(ErrorCode.STORE_UNAVAILABLE)
+          : undefined,
+    };
+    await a.push("kept");
+    await world.until(() => a.client.status().pushHeld?.code === ErrorCode.STORE_UNAVAILABLE);
+    let silent = 0;
+    a.client.on("status", ({ queued, pushHeld }) => {
+      if (queued > 0 && pushHeld === undefined) silent += 1;
+    });
+    const before = relay.count("push");
+    await world.run(10_000);
+    assert.ok(relay.count("push") - before >= 5, "and tried again all the time");
+    assert.equal(a.client.status().inSync, false);
+    full = false;
+    await world.result(a.client.flush());
+    assert.equal(silent, 0);
+    assert.equal(a.client.status().pushHeld, undefined);
+  });
+
   for (const code of [ErrorCode.QUOTA_EXCEEDED, ErrorCode.READ_ONLY]) {
     test(`PROTOCOL 10.6: ${ErrorCode[code]} is said in the status, kept, and tried again seldom`, async () => {
       const relay = new FakeRelay(new World());
