@@ -6,6 +6,8 @@
  *     npm run bench -- --json            for machines: an array of results
  *     npm run bench -- --runs 5          repetitions of each side; 3 where not said
  *     npm run bench -- push --profile DIR     leaves a profile of the relay's process in DIR
+ *     npm run bench -- browser --entries 20000    a shorter log; 100,000 where not said
+ *     npm run bench -- browser --page-profile FILE     leaves a profile of a page in Chromium
  *
  * Figures are shares of a limit measured in the same run on the same machine:
  * absolute ones drift. The table goes to standard output, all else to standard
@@ -17,6 +19,7 @@ import { build } from "./harness/build.ts";
 import { describeMachine } from "./harness/machine.ts";
 import type { Question, Result } from "./harness/measure.ts";
 import { formatResults } from "./harness/table.ts";
+import { browser } from "./questions/browser.ts";
 import { catchUp } from "./questions/catch-up.ts";
 import { delivery } from "./questions/delivery.ts";
 import { fanOut } from "./questions/fan-out.ts";
@@ -38,6 +41,7 @@ const questions: readonly Question[] = [
   catchUp,
   retention,
   verification,
+  browser,
 ];
 
 function usage(problem: string): number {
@@ -53,12 +57,19 @@ async function main(): Promise<number> {
       json: { type: "boolean", default: false },
       runs: { type: "string", default: "3" },
       profile: { type: "string" },
+      entries: { type: "string" },
+      "page-profile": { type: "string" },
     },
   });
   const unknown = positionals.filter((name) => !questions.some((known) => known.name === name));
   if (unknown.length > 0) return usage(`no question is called ${unknown.join(", ")}`);
   const repetitions = Number(values.runs);
   if (!Number.isInteger(repetitions) || repetitions < 1) return usage("--runs takes a number");
+  const entries = values.entries === undefined ? undefined : Number(values.entries);
+  if (entries !== undefined && !(Number.isInteger(entries) && entries > 0)) {
+    return usage("--entries takes a number");
+  }
+  const pageProfile = values["page-profile"];
   const asked = questions.filter(
     ({ name }) => positionals.length === 0 || positionals.includes(name),
   );
@@ -72,6 +83,8 @@ async function main(): Promise<number> {
         values.profile === undefined
           ? []
           : ["--cpu-prof", `--cpu-prof-dir=${resolve(values.profile)}`],
+      ...(entries === undefined ? {} : { entries }),
+      ...(pageProfile === undefined ? {} : { pageProfile: resolve(pageProfile) }),
       progress: (text: string) => process.stderr.write(`${question.name}: ${text}\n`),
     };
     results.push(...(await question.ask(settings)));

@@ -38,6 +38,10 @@ export interface Settings {
   readonly repetitions: number;
   /** Node options for the relay's process: to profile it. */
   readonly relayOptions: readonly string[];
+  /** How long a page's log is, where not as long as it should be. */
+  readonly entries?: number;
+  /** Where a profile of a page goes. */
+  readonly pageProfile?: string;
   /** Tells how far it is. */
   readonly progress: (text: string) => void;
 }

@@ -16,7 +16,7 @@ declare global {
 let bundled: Promise<string> | undefined;
 
 /** A server of the tests' page; its port. */
-export async function servePage(t: TestContext): Promise<number> {
+export async function servePage(t: TestContext, address = "127.0.0.1"): Promise<number> {
   bundled ??= bundle({ file: fileURLToPath(new URL("page/app.ts", import.meta.url)) }).then(
     ({ code }) => code,
   );
@@ -32,7 +32,7 @@ export async function servePage(t: TestContext): Promise<number> {
         );
     }
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(0, address, resolve));
   t.after(() => {
     server.closeAllConnections();
     server.close();
