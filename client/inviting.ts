@@ -312,11 +312,15 @@ export class Inviting {
     if (device !== undefined && !this.#receipted) {
       await this.#additions.forget(device.deviceId);
     }
-    if (reason !== undefined && session !== undefined) {
+    if (reason === undefined || session === undefined) return;
+    try {
       await session.request({
         case: "closeInvite",
         value: { rendezvousId: this.#rendezvousId, reason },
       });
+    } catch (error) {
+      // It never opened there, or is closed already.
+      if (!(error instanceof SyncError) || error.code !== ErrorCode.INVITE_INVALID) throw error;
     }
   }
 

@@ -212,7 +212,8 @@ export class SyncClient {
       if (core.session === undefined) throw new SyncError(ErrorCode.UNREACHABLE);
       await engine.addInvite(inviting);
     } catch (error) {
-      await inviting.cancel();
+      // Whoever asked hears why there is none, not that the end of it could not be told.
+      await inviting.cancel().catch(() => undefined);
       throw error;
     }
     const done = inviting.done.then((deviceId) => {

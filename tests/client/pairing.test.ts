@@ -70,6 +70,32 @@ describe("pairing", () => {
     });
   }
 
+  test("PROTOCOL 9.2: an invite that the relay does not open says why, and how long to wait", async () => {
+    const { relay, world, inviter } = await inviterAndJoiner();
+    relay.meddler = {
+      request: (_, { body }) => {
+        if (body.case === "closeInvite") return new SyncError(ErrorCode.INVITE_INVALID);
+        if (body.case !== "openInvite") return undefined;
+        return new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs: 12_000 });
+      },
+    };
+    await assert.rejects(
+      world.result(inviter.client.invite({ confirm: () => true })),
+      (error: unknown) =>
+        error instanceof SyncError &&
+        error.code === ErrorCode.RATE_LIMITED &&
+        error.retryAfterMs === 12_000,
+    );
+  });
+
+  test("an invite whose mailbox a relay forgot can be cancelled", async () => {
+    const { relay, world, inviter } = await inviterAndJoiner();
+    const invite = await world.result(inviter.client.invite({ confirm: () => true }));
+    relay.mailboxes.clear();
+    await world.result(invite.cancel());
+    await assert.rejects(world.result(invite.done), invalid);
+  });
+
   test("a no lets nobody in, and both sides hear of it", async () => {
     const { relay, world, inviter, joiner } = await inviterAndJoiner();
     const invite = await world.result(inviter.client.invite({ confirm: () => false }));
