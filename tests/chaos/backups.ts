@@ -3,6 +3,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as passing } from "node:timers/promises";
 import type { Scenario } from "./scenario.ts";
+import { describeCounted } from "./truth.ts";
 
 export function backups(seconds: number): Scenario {
   return {
@@ -55,10 +56,9 @@ export function backups(seconds: number): Scenario {
       );
       await Promise.all(devices.map((device) => device.call("endLoad")));
       await world.conclude({ anyOrder: true });
-      const { queued, acknowledged } = world.counted;
       process.stdout.write(
         `${seconds} backups under load, each verified and restored, the last of ${blobs} blobs, at worst ${Math.round(lateMs)} ms late; ` +
-          `restored that of second ${kept}: ${queued} entries (${acknowledged} seen acknowledged) on every device, 0 lost\n`,
+          `restored that of second ${kept}: ${world.counted === undefined ? "" : describeCounted(world.counted)}\n`,
       );
     },
   };

@@ -40,6 +40,7 @@ export interface DeviceChoices {
 }
 
 interface Waiting {
+  readonly method: string;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
 }
@@ -143,8 +144,10 @@ export class Device {
     }
     const waiting = this.#calls.get(said.id);
     this.#calls.delete(said.id);
-    if ("error" in said) waiting?.reject(new Error(said.error));
-    else waiting?.resolve(said.result);
+    if ("error" in said) {
+      const cause = `${this.name}, ${waiting?.method}: ${said.hint}`;
+      waiting?.reject(new Error(said.error, { cause }));
+    } else waiting?.resolve(said.result);
   }
 
   async call<Result = void>(method: string, args: unknown = {}, ms = longMs): Promise<Result> {
@@ -154,7 +157,7 @@ export class Device {
         reject(new Error(`${this.name} does not run`));
         return;
       }
-      this.#calls.set(id, { resolve, reject });
+      this.#calls.set(id, { method, resolve, reject });
       this.#child.send({ id, method, args });
     });
     return (await bounded(

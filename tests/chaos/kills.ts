@@ -4,6 +4,7 @@ import type { Device } from "./device-process.ts";
 import type { AppPoint } from "./processes/messages.ts";
 import type { KillPoint } from "./processes/points.ts";
 import type { Scenario } from "./scenario.ts";
+import { describeCounted } from "./truth.ts";
 import type { World } from "./world.ts";
 
 const load = { count: 4, bytes: 300, window: 6, everyMs: 15 };
@@ -32,12 +33,10 @@ export function kills(count: number): Scenario {
       ]);
       await Promise.all(devices.map((device) => device.call("endLoad")));
       await world.conclude();
-      const { queued, acknowledged, applied } = world.counted;
       const where = Object.entries(points).map(([point, times]) => `${times} ${point}`);
       process.stdout.write(
         `${count} kills of the relay and ${count} of devices (${where.join(", ")}): ` +
-          `${queued} entries pushed, ${acknowledged} seen acknowledged, ${applied} applied on ${devices.length} devices; ` +
-          `0 lost, 0 applied twice\n`,
+          `${world.counted === undefined ? "" : describeCounted(world.counted)}, on ${devices.length} devices\n`,
       );
     },
   };

@@ -11,12 +11,14 @@
  *
  * Ends with 1 where anything did not hold; what this machine does not permit is left out, loudly.
  */
-import { parseArgs } from "node:util";
+import { inspect, parseArgs } from "node:util";
 import { backups } from "./backups.ts";
+import { bounded } from "./bounded.ts";
 import { build } from "./build.ts";
 import { kills } from "./kills.ts";
 import type { Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios.ts";
+import { describeCounted } from "./truth.ts";
 import { NotHere, World } from "./world.ts";
 
 const { values, positionals } = parseArgs({
@@ -46,6 +48,11 @@ function named(word: string): readonly Scenario[] {
 }
 const wanted = new Set(positionals.flatMap(named));
 const chosen = positionals.length === 0 ? scenarios : all.filter((each) => wanted.has(each));
+
+/** A scenario that takes longer hangs: the longest takes some minutes on a busy machine. */
+const scenarioMs = 20 * 60_000;
+/** These take as long as they are told to. */
+const runMs = 6 * 3_600_000;
 
 /** The run that is under way: its processes end with this one. */
 let current: World | undefined;
@@ -82,8 +89,11 @@ async function runAll(run: readonly Scenario[]): Promise<number> {
     const head = `${String(i + 1).padStart(String(run.length).length)}/${run.length}`;
     let outcome = "ok";
     try {
-      await scenario.run(world);
+      const ms = scenarios.includes(scenario) ? scenarioMs : runMs;
+      await bounded(scenario.run(world), ms, () => `${scenario.name} is over`);
+      if (world.counted === undefined) throw new Error("nobody judged what it came to");
       entries += world.counted.queued;
+      outcome = `ok  ${describeCounted(world.counted)}`;
     } catch (error) {
       if (error instanceof NotHere) {
         outcome = `NOT TESTED: ${error.message}`;
@@ -91,9 +101,8 @@ async function runAll(run: readonly Scenario[]): Promise<number> {
       } else {
         failed += 1;
         outcome = "FAILED";
-        const told = error instanceof Error ? String(error.stack) : String(error);
         process.stdout.write(
-          `\n${scenario.name}\n${values.verbose ? "" : `${world.story.join("\n")}\n`}${told}\n` +
+          `\n${scenario.name}\n${values.verbose ? "" : `${world.story.join("\n")}\n`}${inspect(error)}\n` +
             `    npm run chaos -- "${scenario.name}" --seed ${seed} --verbose\n\n`,
         );
       }

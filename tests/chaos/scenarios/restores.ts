@@ -219,7 +219,7 @@ export const restores: readonly Scenario[] = [
       await world.settle([first, second]);
       await world.relay.stop();
       const at = world.chance.int(5, 35);
-      const turn = `UPDATE blobs SET body = substr(body, 1, 30) || CAST(x'%' AS BLOB) || substr(body, 32) WHERE cursor = ${at}`;
+      const turn = `UPDATE blobs SET body = CAST(substr(body, 1, 30) || x'%' || substr(body, 32) AS BLOB) WHERE cursor = ${at}`;
       const connection = await SqliteConnection.open(join(world.relay.data, databaseName));
       const [row] = await connection.query<{ byte: string }>(
         `SELECT hex(substr(body, 31, 1)) AS byte FROM blobs WHERE cursor = ${at}`,
