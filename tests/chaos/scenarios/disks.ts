@@ -42,6 +42,17 @@ function clockOff(days: number): { env: Record<string, string> } {
   };
 }
 
+/** What a process sees of such a clock: a library that is not taken up would prove nothing. */
+async function yearOf(days: number): Promise<number> {
+  const { env } = clockOff(days);
+  const { stdout } = await run(process.execPath, ["-p", "Date.now()"], {
+    env: { ...process.env, ...env },
+  });
+  const offMs = Number(stdout) - Date.now() - days * 86_400_000;
+  if (!(Math.abs(offMs) < 3_600_000)) throw new Error(`libfaketime made ${stdout.trim()} of now`);
+  return new Date(Number(stdout)).getUTCFullYear();
+}
+
 export const disks: readonly Scenario[] = [
   {
     name: "disk full on the relay",
@@ -175,6 +186,7 @@ export const disks: readonly Scenario[] = [
   {
     name: "clocks ten years off, the relay's too",
     run: async (world) => {
+      for (const days of [-3_650, 3_650]) world.tell(`a clock says ${await yearOf(days)}`);
       await world.startRelay({}, clockOff(3_650));
       const founder = await world.add("device 1", {
         relay: world.relay.address,
