@@ -23,6 +23,8 @@ export interface Party<Ref> {
   readonly device: string;
   /** What stands for its address in the limits. */
   readonly address: string;
+  /** The text of its group's id; empty where the session has none. */
+  readonly group: string;
 }
 
 /** Something to tell a session by itself. */
@@ -39,8 +41,9 @@ export interface MailboxResult<Ref> {
 
 /** Mailboxes at once: each holds at most 64 KiB. */
 const mailboxesMax = 1_024;
-/** Mailboxes of one device at once. */
+/** Mailboxes of one device at once, and of one group: whoever is in a group leaves room for the others. */
 const mailboxesPerDeviceMax = 4;
+const mailboxesPerGroupMax = 64;
 /** Mailboxes a device may open a minute. */
 const openRate = { perS: 5 / 60, burst: 5 };
 /** Lookups an address may make a minute, and misses among them. */
@@ -60,6 +63,8 @@ interface Side<Ref> {
 interface Mailbox<Ref> {
   readonly rendezvousId: Uint8Array;
   readonly inviter: Side<Ref>;
+  /** The inviting device's. */
+  readonly group: string;
   /** Reserved for the key that joined first. */
   joiner: Side<Ref> | undefined;
   readonly expiresAtMs: number;
@@ -126,10 +131,17 @@ export class Mailboxes<Ref> {
     }
     takeToken(this.#opens, party.device, openRate, nowMs);
     let own = 0;
-    for (const mailbox of this.#mailboxes.values()) {
-      if (mailbox.inviter.device === party.device && mailbox.expiresAtMs > nowMs) own += 1;
+    let ofGroup = 0;
+    for (const { inviter, group, expiresAtMs } of this.#mailboxes.values()) {
+      if (expiresAtMs <= nowMs || group !== party.group) continue;
+      ofGroup += 1;
+      if (inviter.device === party.device) own += 1;
     }
-    if (own >= mailboxesPerDeviceMax || this.#mailboxes.size >= mailboxesMax) {
+    if (
+      own >= mailboxesPerDeviceMax ||
+      ofGroup >= mailboxesPerGroupMax ||
+      this.#mailboxes.size >= mailboxesMax
+    ) {
       throw new SyncError(ErrorCode.RATE_LIMITED, { retryAfterMs: inviteMs });
     }
     // One whose time ran out and of whose end nobody was told yet.
@@ -139,6 +151,7 @@ export class Mailboxes<Ref> {
       // Copied, as messages are: a view would keep the whole record it came in.
       rendezvousId: copyBytes(rendezvousId),
       inviter: { device: party.device, session: party.session, sent: [] },
+      group: party.group,
       joiner: undefined,
       expiresAtMs: nowMs + inviteMs,
     };

@@ -769,6 +769,7 @@ export class SessionDriver {
       session: this as SessionDriver,
       device: this.deviceIdText,
       address: this.address,
+      group: this.live?.entry.idText ?? "",
     };
     try {
       const { mailboxes, world } = this.#relay;

@@ -8,10 +8,11 @@ import { bytes, ChainDevice } from "../support/devices.ts";
 import { RelayWorldUnderTest, settled } from "../support/relay-world.ts";
 
 const rendezvousId = bytes(5, 1);
-const party = (session: string, device = session, address = session) => ({
+const party = (session: string, device = session, address = session, group = `of ${device}`) => ({
   session,
   device,
   address,
+  group,
 });
 const inviter = party("I");
 const joiner = party("J");
@@ -202,6 +203,20 @@ test("there are 1,024 mailboxes at most", () => {
   );
 });
 
+test("9.2 a group has 64 of them at most, so that no group takes the others' room", () => {
+  const desk = new Desk();
+  const one = (i: number) => party(`I${i}`, `I${i}`, "an address", "one group");
+  for (let i = 0; i < 64; i++) desk.open(one(i), 0, bytes(5, i));
+  const full = refusal(() => desk.open(one(64), 0, bytes(5, 64)));
+  assert.equal(full.code, ErrorCode.RATE_LIMITED);
+  assert.ok(full.retryAfterMs > 0);
+  assert.equal(desk.open(one(3), 0, bytes(5, 3)).answer.case, "inviteOpened", "returning is free");
+  assert.equal(desk.open(party("another"), 0, bytes(5, 65)).answer.case, "inviteOpened");
+  // Those whose time ran out count no more.
+  desk.nowMs = 600_000;
+  assert.equal(desk.open(one(64), 0, bytes(5, 64)).answer.case, "inviteOpened");
+});
+
 test("9.8 a close by either side ends the mailbox and tells the other its reason", () => {
   for (const [who, other] of [
     [inviter, "J"],
@@ -286,6 +301,26 @@ test("9.5 what is left of the time is a whole number, whatever the clock says", 
   const { answer } = desk.open();
   assert.ok(encodeEnvelope(1, answer).byteLength > 0);
   assert.equal(opened(desk.open()).expiresInMs, 599_000);
+});
+
+test("9.2 through sessions: the members of one group share its part, whoever opens them", async () => {
+  const world = new RelayWorldUnderTest();
+  const a = new ChainDevice(1);
+  await world.found(a);
+  const member = await world.member(a);
+  member.said();
+  const { mailboxes } = world.relay;
+  const groups = new Set<string>();
+  const handle = mailboxes.handle.bind(mailboxes);
+  mailboxes.handle = (request, of, nowMs) => {
+    groups.add(of.group);
+    return handle(request, of, nowMs);
+  };
+  member.ask({ case: "openInvite", value: { rendezvousId } });
+  assert.deepEqual(member.said(), ["#1 inviteOpened"]);
+  assert.equal(groups.size, 1);
+  assert.ok(!groups.has(""));
+  await settled();
 });
 
 test("9.2 9.3 9.8 through sessions: two devices pair, and a clock set back harms nothing", async () => {
