@@ -58,7 +58,8 @@ export const findingMeanings: Readonly<Record<FindingName, FindingMeaning>> = {
     kind: FindingKind.FORKED,
     means: "another device was shown another history than this one",
     holds: true,
-    heals: "the sender itself abandons the other branch, or a confirmed snapshot covers it",
+    heals:
+      "the sender itself abandons the other branch, the log is shown as far as the other device has it, or a confirmed snapshot covers it",
   },
   DEVICE_FORKED: {
     kind: FindingKind.DEVICE_FORKED,

@@ -18,7 +18,7 @@ import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
-import { linkBytes, zeroLink } from "../wire/ids.ts";
+import { idText, linkBytes, zeroLink } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { ControlRun } from "./control-run.ts";
 import type { Core } from "./core.ts";
@@ -29,6 +29,12 @@ import { type Control, decodeControl } from "./seal/control-blob.ts";
 import { type ControlChain, extendChain, isMember, readChain } from "./seal/membership.ts";
 import type { StateTransaction } from "./state-store.ts";
 
+/** Where the relay says that a device ends. */
+export interface StatedClosing {
+  readonly place: ChainPlace;
+  readonly deviceId: Uint8Array;
+}
+
 /** What became of one try at a change. */
 export type Attempt =
   /** There is nothing to do on the chain as it is. */
@@ -38,7 +44,7 @@ export type Attempt =
   /** Another change came first; the chain here has it now. */
   | { readonly kind: "moved" }
   /** A device that was to be removed has written more than the change says. */
-  | { readonly kind: "closing"; readonly place: ChainPlace }
+  | ({ readonly kind: "closing" } & StatedClosing)
   /** The relay refused it, or is gone, or it cannot be made. */
   | { readonly kind: "refused"; readonly error: SyncError };
 
@@ -117,8 +123,8 @@ export class Group {
       } catch (error) {
         if (!(error instanceof SyncError)) throw error;
         if (error.code !== ErrorCode.MEMBERSHIP_CONFLICT) return { kind: "refused", error };
-        const place = closingOf(error);
-        if (place !== undefined) return { kind: "closing", place };
+        const stated = closingOf(error);
+        if (stated !== undefined) return { kind: "closing", ...stated };
         await this.#pull(session);
         return { kind: "moved" };
       }
@@ -221,45 +227,69 @@ export class Group {
     this.#changed();
   }
 
-  /** Accepts control blobs, keeps them, and only then goes by them. */
+  /** Accepts control blobs, keeps them, and only then goes by them. Those before one that does not hold count. */
   async #extend(blobs: readonly Uint8Array[]): Promise<void> {
     const core = this.#core;
-    let chain = core.chain;
-    if (chain === undefined) return;
-    const first = chain.version.count + 1;
-    for (const blob of blobs) {
-      const before: ControlChain = chain;
-      if (leavesOut(before, blob, core.keys.deviceId)) {
-        throw new SyncError(ErrorCode.DEVICE_REVOKED, {
-          hint: "the group's keys were changed, and this device was given none of the new ones",
-        });
+    const { chain: start } = core;
+    if (start === undefined) return;
+    let chain: ControlChain = start;
+    let failure: SyncError | undefined;
+    const accepted: Uint8Array[] = [];
+    try {
+      for (const blob of blobs) {
+        chain = this.#accept(chain, blob);
+        accepted.push(blob);
       }
-      chain = this.#judge(() => extendChain(before, blob, { keys: core.keys }));
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      failure = error;
     }
-    const after = chain;
-    const known = core.chain?.devices;
-    const fresh = [...after.devices.keys()].filter((id) => known?.has(id) !== true);
+    const first = start.version.count + 1;
+    const fresh = [...chain.devices.keys()].filter((id) => !start.devices.has(id));
     await core.disk.write(
       (tx) => {
-        for (const [i, blob] of blobs.entries()) tx.put("control", first + i, blob);
+        for (const [i, blob] of accepted.entries()) tx.put("control", first + i, blob);
         return core.changes.met(tx, fresh);
       },
       (met) => {
-        core.chain = after;
+        core.chain = chain;
         met();
       },
     );
-    if (blobs.length > 0) this.#changed();
+    if (accepted.length > 0) this.#changed();
+    if (failure !== undefined) throw failure;
+  }
+
+  /** The chain with one more control blob; what does not hold is named. */
+  #accept(chain: ControlChain, blob: Uint8Array): ControlChain {
+    const { deviceId } = this.#core.keys;
+    const control = readable(blob);
+    if (control !== undefined && leavesOut(chain, control, deviceId)) {
+      throw new SyncError(ErrorCode.DEVICE_REVOKED, {
+        hint: "the group's keys were changed, and this device was given none of the new ones",
+      });
+    }
+    if (control !== undefined && followsOther(chain, control)) throw this.#forked([blob]);
+    return this.#judge(() => extendChain(chain, blob, { keys: this.#core.keys }), chain, [blob]);
+  }
+
+  /** The relay's chain is another one from some place on: no honest relay has such a one. */
+  #forked(controlBlobs: readonly Uint8Array[]): SyncError {
+    const error = new SyncError(ErrorCode.HISTORY_ALTERED, {
+      hint: "the relay shows another membership history than the one this device verified",
+    });
+    this.#core.found({ kind: FindingKind.MEMBERSHIP_FORKED, error, controlBlobs });
+    return error;
   }
 
   /** A chain that does not hold is named, and not gone by. */
-  #judge<T>(run: () => T): T {
+  #judge<T>(run: () => T, chain = this.#core.chain, controlBlobs: readonly Uint8Array[] = []): T {
     try {
       return run();
     } catch (error) {
       if (error instanceof SyncError) {
-        const seq = (this.#core.chain?.version.count ?? 0) + 1;
-        this.#core.found({ kind: FindingKind.MEMBERSHIP_ALTERED, error, seq });
+        const seq = (chain?.version.count ?? 0) + 1;
+        this.#core.found({ kind: FindingKind.MEMBERSHIP_ALTERED, error, seq, controlBlobs });
       }
       throw error;
     }
@@ -276,12 +306,7 @@ export class Group {
       chain === undefined ||
       (!none && (last === undefined || !equalBytes(blake2b256(last), head)))
     ) {
-      // Its chain is another one from some place on: no honest relay has such a one.
-      const error = new SyncError(ErrorCode.HISTORY_ALTERED, {
-        hint: "the relay shows another membership history than the one this device verified",
-      });
-      core.found({ kind: FindingKind.MEMBERSHIP_FORKED, error });
-      throw error;
+      throw this.#forked([]);
     }
     return await resubmit(session, chain, blobs, count, core.keys);
   }
@@ -299,26 +324,33 @@ export class Group {
 }
 
 /** Where the relay says that a device's chain ends, where it took no removal for that. */
-function closingOf({ detail }: SyncError): ChainPlace | undefined {
+function closingOf({ detail }: SyncError): StatedClosing | undefined {
   if (detail?.case !== "membership") return undefined;
-  const closing = (detail.value as MembershipDetail).closing;
+  const { closing, closingDevice: deviceId } = detail.value as MembershipDetail;
   if (closing === undefined || closing.link.byteLength !== linkBytes) return undefined;
-  return { seq: toNumber(closing.seq), link: closing.link };
+  return { place: { seq: toNumber(closing.seq), link: closing.link }, deviceId };
+}
+
+/** A control blob as its form says; undefined where it has none. */
+function readable(blob: Uint8Array): Control | undefined {
+  try {
+    return decodeControl(blob);
+  } catch (error) {
+    if (error instanceof SyncError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether a control blob, by its author's word one of this group's, follows another one than was verified. */
+function followsOther(chain: ControlChain, { author, clear }: Control): boolean {
+  return chain.devices.has(idText(author)) && !equalBytes(clear.previousHead, chain.version.head);
 }
 
 /**
  * Whether a control blob opens an epoch without this device, as a removal does. Its statement cannot
  * be read, so nothing is proven: an altered one looks like this too.
  */
-function leavesOut(chain: ControlChain, blob: Uint8Array, deviceId: Uint8Array): boolean {
-  let control: Control;
-  try {
-    control = decodeControl(blob);
-  } catch (error) {
-    if (error instanceof SyncError) return false;
-    throw error;
-  }
-  const { author, clear } = control;
+function leavesOut(chain: ControlChain, { author, clear }: Control, deviceId: Uint8Array): boolean {
   return (
     clear.keyCheck !== undefined &&
     equalBytes(clear.previousHead, chain.version.head) &&

@@ -20,7 +20,7 @@ import { deviceIdBytes, idText, parseId, zeroLink } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { decode } from "./disk.ts";
-import type { Group } from "./group.ts";
+import type { Group, StatedClosing } from "./group.ts";
 import { Retry } from "./retry.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 import { removeDevices, rename, rotate } from "./seal/changes.ts";
@@ -91,8 +91,6 @@ export class MembershipChanges {
   readonly #retry: Retry;
   /** What the relay says a device has written, where it took no removal; never signed. */
   readonly #stated = new Map<string, ChainPlace>();
-  /** Removals go one by one, once several at once met a conflict. */
-  #single = false;
   readonly #reading = new Set<() => void>();
 
   constructor(core: Core, group: Group, hooks: ChangesHooks) {
@@ -260,7 +258,7 @@ export class MembershipChanges {
     });
     if (leaving.length > 0) {
       const closings = leaving.map(({ deviceId, id }) => ({ deviceId, place: this.#closing(id) }));
-      const change = removeDevices(chain, this.#single ? closings.slice(0, 1) : closings, at);
+      const change = removeDevices(chain, closings, at);
       // What the relay goes by, and nobody else: no part of what is signed.
       for (const closing of change.closings) {
         const stated = this.#stated.get(idText(closing.deviceId));
@@ -343,7 +341,7 @@ export class MembershipChanges {
           if (conflicts > conflictsMax) {
             await this.#refused(kind, new SyncError(ErrorCode.MEMBERSHIP_CONFLICT));
           } else if (attempt.kind === "closing") {
-            await this.#readUpTo(attempt.place);
+            await this.#readUpTo(attempt);
           }
           continue;
         case "refused":
@@ -359,16 +357,15 @@ export class MembershipChanges {
   }
 
   /** The relay has more of a device than its remover has read: that is read first. */
-  async #readUpTo(place: ChainPlace): Promise<void> {
-    const ids = [...this.#wanted.removals];
-    const [id] = ids;
+  async #readUpTo({ place, deviceId: of }: StatedClosing): Promise<void> {
+    const { removals } = this.#wanted;
+    const [only] = removals.size === 1 ? removals : [];
+    const named = idText(of);
+    const id = removals.has(named) ? named : only;
+    // Nobody who is to be removed: the next try tells.
     if (id === undefined) return;
     const there = (): boolean =>
-      this.#session === undefined ||
-      ids.some((each) => {
-        const seq = this.#core.log.senders.get(each)?.seq ?? 0;
-        return ids.length === 1 ? seq >= place.seq : seq === place.seq;
-      });
+      this.#session === undefined || (this.#core.log.senders.get(id)?.seq ?? 0) >= place.seq;
     await new Promise<void>((resolve) => {
       const end = (): void => {
         cancel();
@@ -382,11 +379,6 @@ export class MembershipChanges {
       this.#reading.add(look);
       look();
     });
-    // Of several the relay names one and does not say which: they go one by one from here.
-    if (ids.length > 1 && !this.#single) {
-      this.#single = true;
-      return;
-    }
     if (!this.#hooks.caughtUp()) return;
     // All that the relay shows is read, and more is claimed: entries that do not hold, or none at all.
     // The device is closed at what was verified, and the relay is told back what it said.

@@ -15,7 +15,7 @@ import { type SenderLink, SenderLinkSchema } from "../gen/syncrelay/sealed/v1/en
 import { WitnessSeenSchema } from "../gen/syncrelay/state/v1/history_pb.ts";
 import { MembershipVersionSchema } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import type { DeviceWitness, Witnesses as Message } from "../gen/syncrelay/sync/v1/log_pb.ts";
-import { equalBytes } from "../wire/bytes.ts";
+import { emptyBytes, equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { deviceIdBytes, parseId } from "../wire/ids.ts";
@@ -253,6 +253,7 @@ export class Witnesses {
       }
     }
     if (ofOwn.length > 0) this.#hooks.ofOwn(ofOwn);
+    if (held.length + findings.length === 0) this.#healAhead(claims, proof.witnessId);
     if (held.length + findings.length === 0 && core.claims.count === 0) return;
     core.disk
       .write(
@@ -274,6 +275,22 @@ export class Witnesses {
         (taken) => taken(),
       )
       .catch((error: unknown) => this.#failed(error));
+  }
+
+  /**
+   * What a device had applied beyond the head that was shown here is shown now, and what it had verified
+   * there is what was read here: the two are in one history again.
+   */
+  #healAhead({ applied, logId, positions }: OpenedWitness, by: Uint8Array): void {
+    if (positions.size === 0) return;
+    this.#core.findings.healed(
+      (finding) =>
+        finding.kind === FindingKind.FORKED &&
+        finding.seq === 0 &&
+        finding.cursor <= applied &&
+        equalBytes(finding.logId, logId) &&
+        equalBytes(finding.witness ?? emptyBytes, by),
+    );
   }
 
   /** Whether the membership that a witness names was compared. */

@@ -163,6 +163,35 @@ describe("membership", () => {
     assert.notEqual(a.client.status().connection.state, "online");
   });
 
+  test("PROTOCOL 13.9: of control blobs that come together those before the one that does not hold count", async () => {
+    const relay = new FakeRelay(new World());
+    const { world } = relay;
+    const a = await founder(relay);
+    const b = await member(a);
+    a.crash();
+    await world.result(b.client.rename("renamed"));
+    await world.result(b.client.rename("renamed again"));
+    const { control } = relay.group;
+    const last = control[3] as Uint8Array;
+    control[3] = last.map((byte, i) => (i === last.length - 1 ? byte ^ 1 : byte));
+    const nameOf = (): string | undefined =>
+      a.client.devices().find(({ deviceId }) => deviceId === b.client.deviceId)?.name;
+    await a.start();
+    await world.until(() => a.integrity.length > 0);
+    await world.run(60_000);
+    assert.equal(nameOf(), "renamed");
+    assert.deepEqual(
+      a.client.findings().map(({ finding, seq, state }) => [finding, seq, state]),
+      [["MEMBERSHIP_ALTERED", 4, "open"]],
+    );
+    // They are on its disk, too.
+    await a.restart();
+    assert.equal(nameOf(), "renamed");
+    control[3] = last;
+    await world.until(() => nameOf() === "renamed again");
+    await world.until(() => a.inSync);
+  });
+
   test("SECURITY 1.2: a relay that says over and over that the membership moved has the device ask once more", async () => {
     const relay = new FakeRelay(new World());
     const { world } = relay;

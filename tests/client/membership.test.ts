@@ -8,7 +8,9 @@ import { readChain } from "../../client/seal/membership.ts";
 import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
+import { decodeEnvelopes } from "../../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
+import { idText } from "../../wire/ids.ts";
 import { type Device, founder, member } from "./support/devices.ts";
 import { FakeRelay } from "./support/fake-relay.ts";
 import { World } from "./support/world.ts";
@@ -274,6 +276,35 @@ describe("removing", () => {
     assert.ok(refused);
     assert.deepEqual(await a.take(), ["one", "two", "three"]);
     assert.equal(a.client.devices().length, 1);
+  });
+
+  test("PROTOCOL 8.7: several at once, each with more than was read: the relay says of whom, and one change removes them", async () => {
+    const [a, b, c] = (await groupOf(3)) as [Device, Device, Device];
+    const { world, relay } = a;
+    const before = relay.group.control.length;
+    // Nothing of theirs reaches a until its removal was refused once.
+    let named: string | undefined;
+    relay.meddler.reply = (session, envelope) => {
+      if (session.device !== idOf(a)) return envelope;
+      const [first] = decodeEnvelopes(new Uint8Array(envelope), 2 ** 30);
+      const { body } = first ?? {};
+      if (body?.case === "deliver" && named === undefined) return undefined;
+      if (body?.case === "error" && body.value.detail.case === "membership") {
+        if (named === undefined) world.after(50, () => session.socket.close(1006));
+        named ??= idText(body.value.detail.value.closingDevice);
+      }
+      return envelope;
+    };
+    await b.push("b1", "b2");
+    await c.push("c1");
+    await world.result(b.client.flush());
+    await world.result(c.client.flush());
+    await world.result(a.client.remove([idOf(b), idOf(c)]));
+    assert.equal(named, idOf(b));
+    assert.deepEqual((await a.take()).toSorted(), ["b1", "b2", "c1"]);
+    assert.equal(a.client.devices().length, 1);
+    assert.equal(relay.group.control.length, before + 1);
+    assert.deepEqual(a.integrity, []);
   });
 
   test("a device whose last entry does not hold can be removed all the same", async () => {

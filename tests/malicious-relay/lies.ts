@@ -7,6 +7,8 @@ export interface Facts {
   readonly random: (length: number) => Uint8Array;
   /** The id of the third device. */
   readonly other: Uint8Array;
+  /** The id of the device that is lied to. */
+  readonly self: Uint8Array;
 }
 
 /**
@@ -137,6 +139,16 @@ export const lies: readonly LieCase[] = [
       const ghost = random(32);
       return at(4, (stored) => ({ ...stored, sender: ghost }));
     },
+    applied: ["a1", "c1"],
+    healed: ["a2", "a3"],
+  },
+  {
+    name: "put in its mouth",
+    does: "shows an entry as one that the device itself wrote",
+    event: "ALTERED",
+    sees: held,
+    safe: "a device takes nothing for its own that it did not sign",
+    lie: ({ self }) => at(4, (stored) => ({ ...stored, sender: self })),
     applied: ["a1", "c1"],
     healed: ["a2", "a3"],
   },

@@ -33,6 +33,7 @@ async function holds(lie: LieCase): Promise<void> {
     lie.lie({
       random: (length) => world.random(length),
       other: parseId(c.client.deviceId, 32) as Uint8Array,
+      self: parseId(id, 32) as Uint8Array,
     }),
   );
   await b.start();

@@ -1,5 +1,8 @@
 /** Lies about the membership, witnesses, and what a device itself asked for: each in a setting of its own. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { removeDevices, rename } from "../../client/seal/changes.ts";
+import { deriveDeviceKeys } from "../../client/seal/keys.ts";
+import { readChain } from "../../client/seal/membership.ts";
 import {
   ErrorSchema,
   MembershipDetailSchema,
@@ -16,7 +19,7 @@ import { PresenceSchema, PresenceState } from "../../gen/syncrelay/sync/v1/sessi
 import { utf8 } from "../../wire/bytes.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
-import { parseId } from "../../wire/ids.ts";
+import { groupIdBytes, parseId } from "../../wire/ids.ts";
 import type { Device } from "../client/support/devices.ts";
 import { aboutBlobs, aboutWelcome, type Body, type Lie } from "./lying-relay.ts";
 import type { Setting } from "./setting.ts";
@@ -41,6 +44,8 @@ export interface MemberLie {
   readonly holds?: (setting: Setting) => boolean;
   /** Whether `b` says meanwhile that it is in sync. */
   readonly inSync: boolean;
+  /** What `b` was handed meanwhile, where that is part of the lie. */
+  readonly applied?: readonly string[];
 }
 
 const idOf = ({ client }: Device): Uint8Array => parseId(client.deviceId, 32) as Uint8Array;
@@ -73,6 +78,14 @@ function showing(blobs: readonly Uint8Array[]): Lie {
       { case: body.case, value: create(ControlBlobsSchema, { after, controlBlobs, done: true }) },
     ];
   };
+}
+
+/** What the first device can sign behind a chain. */
+function authorOf({ a, world }: Setting, blobs: readonly Uint8Array[]) {
+  const keys = deriveDeviceKeys(a.disk.table("device").get("seed") as Uint8Array);
+  const groupId = parseId(a.client.groupId ?? "", groupIdBytes) as Uint8Array;
+  const random = (length: number): Uint8Array => world.random(length);
+  return { chain: readChain(blobs, { groupId, keys }), by: { keys, random, nowMs: 1 } };
 }
 
 /** Changes each witness that is passed on. */
@@ -119,8 +132,10 @@ export const memberLies: readonly MemberLie[] = [
     inSync: false,
     tell: (at) => {
       const honest = control(at.b);
-      const forged = fromBinary(ControlBlobSchema, honest.at(-1) ?? new Uint8Array(0));
-      forged.author = at.world.random(32);
+      const { chain, by } = authorOf(at, honest);
+      const closings = [{ deviceId: idOf(at.c), place: { seq: 1, link: at.world.random(32) } }];
+      const removal = removeDevices(chain, closings, by);
+      const forged = fromBinary(ControlBlobSchema, removal.controlBlob);
       forged.signature = at.world.random(64);
       lie(at, showing([...honest, toBinary(ControlBlobSchema, forged)]));
       at.world.cutAll();
@@ -146,6 +161,25 @@ export const memberLies: readonly MemberLie[] = [
       at.world.cutAll();
     },
     holds: ({ a, b, c }) => isMember(b, c) && isMember(b, a),
+  },
+  {
+    name: "longer membership",
+    does: "shows a longer membership that parts from the verified one, all of it signed by a member",
+    event: "MEMBERSHIP_FORKED",
+    sees: "the session ends with the finding, and is tried again; not in sync",
+    safe: "the chain that was verified stays",
+    healed: "a person accepts it",
+    inSync: false,
+    tell: (at) => {
+      const branch = control(at.b).slice(0, -1);
+      for (const name of ["one", "two"]) {
+        const { chain, by } = authorOf(at, branch);
+        branch.push(rename(chain, name, by).controlBlob);
+      }
+      lie(at, showing(branch));
+      at.world.cutAll();
+    },
+    holds: ({ a, b, c }) => isMember(b, c) && isMember(b, a) && !named(b, "one"),
   },
   {
     name: "hidden change",
@@ -345,7 +379,7 @@ export const memberLies: readonly MemberLie[] = [
     event: "FORKED",
     sees: "not in sync, once somebody who has applied them is heard",
     safe: "what was applied is what its sender signed",
-    healed: "a person accepts it",
+    healed: "the truth is shown",
     inSync: false,
     tell: async (at) => {
       const head = BigInt(at.b.client.status().readCursor);

@@ -1,55 +1,41 @@
 /** Lies about the membership, witnesses and acknowledgements, told by a real relay with a liar inside. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type MemberLie, memberLies } from "./member-lies.ts";
-import { settled, taking, told } from "./setting.ts";
-
-/** What a session ends with, besides: it was cut by the test, or says no more than its finding. */
-const besides: ReadonlySet<string> = new Set(["CONNECTION_LOST", "HISTORY_ALTERED"]);
-
-async function holds(lie: MemberLie): Promise<void> {
-  const at = await settled();
-  const { world, relay, a, b, c } = at;
-  const { texts } = taking(b);
-  const heard = new Set<string>();
-  const listen = (): boolean => {
-    for (const each of told(b)) heard.add(each);
-    return heard.has(lie.event);
-  };
-  b.client.on("integrity", listen);
-  b.client.on("error", listen);
-  await lie.tell(at);
-  await world.until(listen, 30_000).catch(() => undefined);
-  await world.run(2_000);
-  listen();
-  const events = [...heard].filter((event) => !besides.has(event));
-  assert.deepEqual(events, lie.event === "nothing" ? [] : [lie.event]);
-  assert.equal(lie.holds?.(at) ?? true, true);
-  assert.equal(b.inSync, lie.inSync);
-  // The truth again.
-  relay.lies.clear();
-  relay.answers.clear();
-  world.cutAll();
-  if (b.client.status().connection.state === "stopped") {
-    await b.restart();
-    taking(b);
-  }
-  await world.run(60_000);
-  if (lie.healed === "the next true change") {
-    assert.equal(b.inSync, false);
-    await world.result(a.client.rename("renamed"));
-  }
-  await a.push("later");
-  await world.run(60_000);
-  assert.equal(b.inSync, lie.healed !== "a person accepts it");
-  // Nothing is ever applied twice, and nobody else noticed anything.
-  assert.equal(new Set(texts).size, texts.length);
-  for (const device of [a, c]) assert.deepEqual(device.integrity, []);
-  assert.deepEqual(relay.defects, []);
-}
+import { holds } from "./holding.ts";
+import { memberLies } from "./member-lies.ts";
+import { settled } from "./setting.ts";
 
 describe("a relay that lies about members, and to them", () => {
   for (const lie of memberLies) {
     test(`${lie.name}: ${lie.does} → ${lie.event}`, () => holds(lie));
+  }
+});
+
+describe("PROTOCOL 13.11: what only a person ends", () => {
+  for (const name of ["forged removal", "longer membership"]) {
+    test(`${name}: it stands while the truth is shown, over a restart, until it is accepted`, async () => {
+      const at = await settled();
+      const { world, relay, b } = at;
+      const lie = memberLies.find((each) => each.name === name);
+      await lie?.tell(at);
+      await world.until(() => b.integrity.length > 0);
+      relay.lies.clear();
+      world.cutAll();
+      await world.run(60_000);
+      assert.equal(b.client.status().connection.state, "online");
+      assert.equal(b.inSync, false);
+      await b.restart();
+      await world.run(60_000);
+      assert.equal(b.client.status().connection.state, "online");
+      const open = b.client.findings().filter(({ state }) => state === "open");
+      assert.deepEqual([open.length, open[0]?.finding, b.inSync], [1, lie?.event, false]);
+      // What it was shown, and whom to check it with.
+      const { findings } = await b.client.evidence(open[0]?.id ?? "");
+      assert.equal(findings[0]?.controlBlobs.length, 1);
+      await world.result(b.client.acceptFinding(open[0]?.id ?? ""));
+      await world.until(() => b.inSync);
+      await b.restart();
+      await world.until(() => b.inSync);
+    });
   }
 });

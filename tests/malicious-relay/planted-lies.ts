@@ -25,6 +25,14 @@ const unopened = {
   to: "",
 };
 
+/** A blob that comes again is passed over. */
+const again = {
+  what: "a blob that comes again is passed over",
+  file: judge,
+  from: "          if (!this.#reread(judged, sender, verdict.header.seq)) {",
+  to: "          if (this.#reread(judged, sender, verdict.header.seq)) {",
+};
+
 /** No signature of a blob is verified, together or by itself. */
 const unsigned = {
   what: "no blob's signature is verified",
@@ -62,13 +70,8 @@ const inLog: readonly Plant[] = [
     from: "      verdicts[base + index] = refused(stored, FindingKind.STRANGER);",
     to: '      verdicts[base + index] = { kind: "held", stored };',
   },
-  {
-    lie: "replay",
-    what: "a blob that comes again is passed over",
-    file: judge,
-    from: "          if (!this.#reread(judged, sender, verdict.header.seq)) {",
-    to: "          if (this.#reread(judged, sender, verdict.header.seq)) {",
-  },
+  { lie: "replay", ...again },
+  { lie: "put in its mouth", ...unsigned },
   {
     lie: "reorder",
     what: "another order is not told from a gap",
@@ -154,15 +157,22 @@ const aboutMembers: readonly Plant[] = [
     lie: "forged removal",
     what: "a membership that does not hold is not named",
     file: "client/group.ts",
-    from: "        this.#core.found({ kind: FindingKind.MEMBERSHIP_ALTERED, error, seq });",
-    to: "        void [FindingKind.MEMBERSHIP_ALTERED, seq];",
+    from: "        this.#core.found({ kind: FindingKind.MEMBERSHIP_ALTERED, error, seq, controlBlobs });",
+    to: "        void [FindingKind.MEMBERSHIP_ALTERED, seq, controlBlobs];",
   },
   {
     lie: "other membership",
     what: "the relay's membership is not compared",
     file: "client/group.ts",
-    from: "      core.found({ kind: FindingKind.MEMBERSHIP_FORKED, error });",
-    to: "",
+    from: "    this.#core.found({ kind: FindingKind.MEMBERSHIP_FORKED, error, controlBlobs });",
+    to: "    void [FindingKind.MEMBERSHIP_FORKED, controlBlobs];",
+  },
+  {
+    lie: "longer membership",
+    what: "a longer chain that parts from the verified one is taken for an altered one",
+    file: "client/group.ts",
+    from: "    if (control !== undefined && followsOther(chain, control)) throw this.#forked([blob]);",
+    to: "    void followsOther;",
   },
   {
     lie: "hidden change",
@@ -210,6 +220,39 @@ const aboutMembers: readonly Plant[] = [
   },
 ];
 
+const inDeliveries: readonly Plant[] = [
+  {
+    lie: "hole in a delivery",
+    what: "a delivery may leave out a place",
+    file: reader,
+    from: "    checkDense(named, after, through);",
+    to: "",
+  },
+  {
+    lie: "lost delivery",
+    what: "a delivery need not join on to what was read",
+    file: reader,
+    from: "    if (after !== this.#received || this.#inbox.full) {",
+    to: "    if (this.#inbox.full) {",
+  },
+  { lie: "repeated delivery", ...again },
+  {
+    lie: "invented own entry",
+    what: "an own entry that is named and not kept here is taken for one that is",
+    file: reader,
+    from: "        if (blob === undefined || !equalBytes(blob.link, link)) {",
+    to: "        if (blob === undefined) continue;\n        if (!equalBytes(blob.link, link)) {",
+  },
+  {
+    lie: "other own entry",
+    what: "the link of an own entry is not compared",
+    file: reader,
+    from: "        if (blob === undefined || !equalBytes(blob.link, link)) {",
+    to: "        if (blob === undefined) {",
+  },
+  { lie: "misplaced own entry", ...again },
+];
+
 const planted = (plants: readonly Plant[], file: string): PlantedBug[] =>
   plants.map(({ lie, what, file: of, from, to }) => ({
     name: `trust: lie: ${lie}: ${what}`,
@@ -221,9 +264,12 @@ const planted = (plants: readonly Plant[], file: string): PlantedBug[] =>
   }));
 
 /** The lies that have one. */
-export const plantedLies: readonly string[] = [...inLog, ...aboutMembers].map(({ lie }) => lie);
+export const plantedLies: readonly string[] = [...inLog, ...aboutMembers, ...inDeliveries].map(
+  ({ lie }) => lie,
+);
 
 export const lieBugs: readonly PlantedBug[] = [
   ...planted(inLog, "log"),
   ...planted(aboutMembers, "members"),
+  ...planted(inDeliveries, "deliveries"),
 ];

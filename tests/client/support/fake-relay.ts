@@ -704,6 +704,7 @@ export class FakeSession implements ServerHandlers {
           version: versionOf(made),
           epoch: BigInt(made.epoch),
           closing: create(SenderPositionSchema, { seq: BigInt(last.seq), link: last.link }),
+          closingDevice: deviceId,
         }),
       });
     }
