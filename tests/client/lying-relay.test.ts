@@ -83,6 +83,27 @@ describe("a body that is gone", () => {
   });
 });
 
+describe("PROTOCOL 13.12: a delete with force", () => {
+  for (const by of ["its sender", "another member"] as const) {
+    test(`by ${by} ${by === "its sender" ? "explains" : "does not explain"} a body that is missing`, async () => {
+      const { relay, world, a, b } = await oneAway();
+      const c = await member(a);
+      const { blobId } = await a.client.push(utf8("deleted"));
+      await world.result(a.client.flush());
+      const deleting = by === "its sender" ? a : c;
+      await deleting.client.delete([blobId], { force: true });
+      await world.result(deleting.client.flush());
+      show(relay, b, (blob) => (blob.cursor === 1 ? without(blob, BodyState.DELETED) : blob));
+      await b.start();
+      assert.deepEqual(await b.take(), [""]);
+      await world.run(10_000);
+      const found = b.integrity.map(({ finding, sender, cursor }) => [finding, sender, cursor]);
+      assert.deepEqual(found, by === "its sender" ? [] : [["WITHHELD", a.client.deviceId, 1]]);
+      assert.equal(b.inSync, by === "its sender");
+    });
+  }
+});
+
 describe("devices that the group never had", () => {
   test("their entries are kept as evidence up to a bound; beyond it the session ends, and says why", async () => {
     const { relay, world, a, b } = await oneAway();
@@ -208,17 +229,29 @@ describe("a finding that nothing has made good", () => {
   test("an entry that another device saw, and the relay leaves out: not in sync, also after a restart", async () => {
     const { relay, world, a, b } = await oneAway();
     const c = await member(a);
+    await b.start();
+    await a.push("before");
+    await world.until(() => [a, b, c].every(({ client }) => client.status().readCursor === 1));
+    // Everybody has acknowledged since it joined: nothing is excused as in a first log (PROTOCOL 13.6).
+    for (const device of [a, b, c]) await device.take();
+    await world.run(60_000);
+    b.crash();
     await a.push("unseen");
-    await world.until(() => c.client.status().readCursor === 1);
+    await world.until(() => c.client.status().readCursor === 2);
     await c.push("seen");
     await world.result(c.client.flush());
     const { blobs } = relay.group;
-    // As if the first had never been.
-    relay.group.blobs = blobs.slice(1).map((blob) => ({ ...blob, cursor: blob.cursor - 1 }));
+    // As if it had never been.
+    relay.group.blobs = blobs
+      .filter((_, i) => i !== 1)
+      .map((blob, i) => ({ ...blob, cursor: i + 1 }));
     await b.start();
     assert.deepEqual(await b.take(), ["seen"]);
     await world.run(10_000);
-    assert.ok(b.integrity.some(({ finding }) => finding === "DROPPED"));
+    assert.deepEqual(
+      b.integrity.map(({ finding, sender }) => [finding, sender]),
+      [["DROPPED", a.client.deviceId]],
+    );
     assert.equal(b.inSync, false);
     assert.equal(b.client.status().findings, 1);
     await b.restart();
