@@ -290,7 +290,7 @@ describe("removing", () => {
       const { body } = first ?? {};
       if (body?.case === "deliver" && named === undefined) return undefined;
       if (body?.case === "error" && body.value.detail.case === "membership") {
-        if (named === undefined) world.after(50, () => session.socket.close(1006));
+        if (named === undefined) world.after(2_000, () => session.socket.close(1006));
         named ??= idText(body.value.detail.value.closingDevice);
       }
       return envelope;
