@@ -1,13 +1,9 @@
 /**
- * ChaCha20-Poly1305 (RFC 8439), as the Noise channel uses it: by libsodium where that is native, and else
- * by `@noble/ciphers`, which in a page takes a sixth of the time of `sodium-javascript`. The bytes are the
- * same.
+ * ChaCha20-Poly1305 (RFC 8439), as the Noise channel uses it: by libsodium where there is one, and in a
+ * page by `@noble/ciphers`. The bytes are the same.
  */
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
-import sodium from "sodium-universal";
-
-/** Whether libsodium is the native one: only that hashes piece by piece. */
-export const nativeSodium: boolean = sodium.crypto_generichash_STATEBYTES !== undefined;
+import { type Sodium, sodium } from "./libsodium.ts";
 
 /** One way to seal and open; `output` has exactly the room that is needed. */
 export interface ChaCha {
@@ -16,14 +12,17 @@ export interface ChaCha {
   open(key: Uint8Array, nonce: Uint8Array, ciphertext: Uint8Array, output: Uint8Array): void;
 }
 
-export const sodiumChaCha: ChaCha = {
-  seal(key, nonce, plaintext, output) {
-    sodium.crypto_aead_chacha20poly1305_ietf_encrypt(output, plaintext, null, null, nonce, key);
-  },
-  open(key, nonce, ciphertext, output) {
-    sodium.crypto_aead_chacha20poly1305_ietf_decrypt(output, null, ciphertext, null, nonce, key);
-  },
-};
+/** By libsodium. */
+export function sodiumChaCha(native: Sodium): ChaCha {
+  return {
+    seal(key, nonce, plaintext, output) {
+      native.crypto_aead_chacha20poly1305_ietf_encrypt(output, plaintext, null, null, nonce, key);
+    },
+    open(key, nonce, ciphertext, output) {
+      native.crypto_aead_chacha20poly1305_ietf_decrypt(output, null, ciphertext, null, nonce, key);
+    },
+  };
+}
 
 /** The same in JavaScript: for pages. */
 export const portableChaCha: ChaCha = {
@@ -36,4 +35,4 @@ export const portableChaCha: ChaCha = {
 };
 
 /** What this platform does best. */
-export const chacha: ChaCha = nativeSodium ? sodiumChaCha : portableChaCha;
+export const chacha: ChaCha = sodium === undefined ? portableChaCha : sodiumChaCha(sodium);

@@ -8,8 +8,6 @@
  * messages, a Diffie-Hellman result of zero, the reuse of a failed state, and
  * the end of its 32-bit nonce counter.
  */
-import Noise from "noise-handshake";
-import curve from "noise-handshake/dh.js";
 import { ErrorCode } from "../gen/syncrelay/sync/v1/error_pb.ts";
 import { copyBytes, isZero } from "./bytes.ts";
 import { chacha } from "./chacha.ts";
@@ -21,6 +19,7 @@ import {
   noisePlaintextBytesMax,
   noiseTagBytes,
 } from "./limits.ts";
+import { curve, Noise } from "./noise.ts";
 
 /** An X25519 key pair: 32 bytes each. */
 export interface KeyPair {

@@ -1,6 +1,7 @@
 /** BLAKE2b-256 (RFC 7693): the hash of links, control heads, entries and objects. */
 import { blake2b } from "@noble/hashes/blake2.js";
-import sodium from "sodium-universal";
+import { sodium } from "./libsodium.ts";
+import { wasmBlake2b256 } from "./wasm-hash.ts";
 
 /** Bytes of a hash. */
 export const hashBytes = 32;
@@ -25,11 +26,22 @@ export function blake2b256(...parts: readonly Uint8Array[]): Uint8Array {
       scratch.set(part, offset);
       offset += part.byteLength;
     }
-    sodium.crypto_generichash(output, scratch.subarray(0, length));
+    const joined = scratch.subarray(0, length);
+    if (sodium === undefined)
+      return wasmBlake2b256?.([joined]) ?? blake2b(joined, { dkLen: hashBytes });
+    sodium.crypto_generichash(output, joined);
+  } else if (sodium === undefined) {
+    return wasmBlake2b256?.(parts) ?? hashParts(parts);
   } else {
     sodium.crypto_generichash_batch(output, parts);
   }
   return new Uint8Array(output);
+}
+
+function hashParts(parts: readonly Uint8Array[]): Uint8Array {
+  const hash = portableBlake2b256();
+  for (const part of parts) hash.update(part);
+  return hash.digest();
 }
 
 /** BLAKE2b-256 of content that comes piece by piece, however long it is. */
@@ -39,22 +51,22 @@ export interface StreamingHash {
   digest(): Uint8Array;
 }
 
-/** Begins such a hash: by libsodium where it hashes piece by piece. */
+/** Begins such a hash: by libsodium where there is one. */
 export function streamingBlake2b256(): StreamingHash {
-  const { crypto_generichash_STATEBYTES: stateBytes } = sodium;
-  if (stateBytes === undefined) return portableBlake2b256();
-  const state = new Uint8Array(stateBytes);
-  sodium.crypto_generichash_init?.(state, null, hashBytes);
+  const native = sodium;
+  if (native === undefined) return portableBlake2b256();
+  const state = new Uint8Array(native.crypto_generichash_STATEBYTES);
+  native.crypto_generichash_init(state, null, hashBytes);
   return {
-    update: (piece) => sodium.crypto_generichash_update?.(state, piece),
+    update: (piece) => native.crypto_generichash_update(state, piece),
     digest: () => {
-      sodium.crypto_generichash_final?.(state, output);
+      native.crypto_generichash_final(state, output);
       return new Uint8Array(output);
     },
   };
 }
 
-/** The same in JavaScript: for pages, whose libsodium lacks it. */
+/** The same in JavaScript: for pages. */
 export function portableBlake2b256(): StreamingHash {
   const hash = blake2b.create({ dkLen: hashBytes });
   return {

@@ -1,64 +1,7 @@
-/** The few functions of `sodium-universal` that this project calls; it ships no types. */
+/** `sodium-universal` ships no types: what this project calls of it is written down in `libsodium.ts`. */
 declare module "sodium-universal" {
-  interface Sodium {
-    crypto_generichash(output: Uint8Array, input: Uint8Array, key?: Uint8Array): void;
-    crypto_generichash_batch(output: Uint8Array, inputs: readonly Uint8Array[]): void;
-    /** Hashing piece by piece: not there in `sodium-javascript`. */
-    readonly crypto_generichash_STATEBYTES?: number;
-    crypto_generichash_init?(state: Uint8Array, key: null, outputBytes: number): void;
-    crypto_generichash_update?(state: Uint8Array, input: Uint8Array): void;
-    crypto_generichash_final?(state: Uint8Array, output: Uint8Array): void;
-    crypto_aead_chacha20poly1305_ietf_encrypt(
-      ciphertext: Uint8Array,
-      plaintext: Uint8Array,
-      associatedData: Uint8Array | null,
-      secretNonce: null,
-      nonce: Uint8Array,
-      key: Uint8Array,
-    ): number;
-    crypto_aead_chacha20poly1305_ietf_decrypt(
-      plaintext: Uint8Array,
-      secretNonce: null,
-      ciphertext: Uint8Array,
-      associatedData: Uint8Array | null,
-      nonce: Uint8Array,
-      key: Uint8Array,
-    ): number;
-    crypto_aead_xchacha20poly1305_ietf_encrypt(
-      ciphertext: Uint8Array,
-      plaintext: Uint8Array,
-      associatedData: Uint8Array | null,
-      secretNonce: null,
-      nonce: Uint8Array,
-      key: Uint8Array,
-    ): number;
-    crypto_aead_xchacha20poly1305_ietf_decrypt(
-      plaintext: Uint8Array,
-      secretNonce: null,
-      ciphertext: Uint8Array,
-      associatedData: Uint8Array | null,
-      nonce: Uint8Array,
-      key: Uint8Array,
-    ): number;
-    crypto_sign_seed_keypair(publicKey: Uint8Array, secretKey: Uint8Array, seed: Uint8Array): void;
-    crypto_sign_detached(signature: Uint8Array, message: Uint8Array, secretKey: Uint8Array): void;
-    crypto_sign_verify_detached(
-      signature: Uint8Array,
-      message: Uint8Array,
-      publicKey: Uint8Array,
-    ): boolean;
-    readonly crypto_pwhash_ALG_ARGON2ID13: number;
-    /** Not there in `sodium-javascript`. */
-    crypto_pwhash_async?(
-      output: Uint8Array,
-      password: Uint8Array,
-      salt: Uint8Array,
-      passes: number,
-      memoryBytes: number,
-      algorithm: number,
-    ): Promise<void>;
-    sodium_memzero(buffer: Uint8Array): void;
-  }
+  import type { Sodium } from "./libsodium.ts";
+
   const sodium: Sodium;
   export default sodium;
 }
@@ -105,4 +48,16 @@ declare module "noise-handshake/dh.js" {
 
   const curve: NoiseCurve;
   export default curve;
+}
+
+/** The WebAssembly of `blake2b-wasm`, without what the package puts around it. */
+declare module "blake2b-wasm/blake2b.js" {
+  export interface Blake2bExports {
+    readonly memory: { readonly buffer: ArrayBuffer; grow(pages: number): number };
+    blake2b_init(state: number, outputBytes: number): void;
+    blake2b_update(state: number, from: number, to: number): void;
+    blake2b_final(state: number): void;
+  }
+  const load: () => Promise<Blake2bExports>;
+  export default load;
 }

@@ -9,9 +9,8 @@ import { argon2idAsync } from "@noble/hashes/argon2.js";
 import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { ml_kem768_x25519 as xWing } from "@noble/post-quantum/hybrid.js";
-import sodium from "sodium-universal";
 import { concatBytes } from "../../wire/bytes.ts";
-import { nativeSodium } from "../../wire/chacha.ts";
+import { type Sodium, sodium } from "../../wire/libsodium.ts";
 
 /** Fresh random bytes: an argument, so that whoever runs a device decides where they come from. */
 export type Random = (length: number) => Uint8Array;
@@ -64,30 +63,33 @@ export interface XChaCha {
   ): void;
 }
 
-export const sodiumXChaCha: XChaCha = {
-  seal(key, nonce, associated, plaintext, output) {
-    sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(
-      output,
-      plaintext,
-      associated ?? null,
-      null,
-      nonce,
-      key,
-    );
-  },
-  open(key, nonce, associated, ciphertext, output) {
-    sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(
-      output,
-      null,
-      ciphertext,
-      associated ?? null,
-      nonce,
-      key,
-    );
-  },
-};
+/** By libsodium. */
+export function sodiumXChaCha(native: Sodium): XChaCha {
+  return {
+    seal(key, nonce, associated, plaintext, output) {
+      native.crypto_aead_xchacha20poly1305_ietf_encrypt(
+        output,
+        plaintext,
+        associated ?? null,
+        null,
+        nonce,
+        key,
+      );
+    },
+    open(key, nonce, associated, ciphertext, output) {
+      native.crypto_aead_xchacha20poly1305_ietf_decrypt(
+        output,
+        null,
+        ciphertext,
+        associated ?? null,
+        nonce,
+        key,
+      );
+    },
+  };
+}
 
-/** The same in JavaScript: for pages, whose libsodium lacks it. */
+/** The same in JavaScript: for pages. */
 export const portableXChaCha: XChaCha = {
   seal(key, nonce, associated, plaintext, output) {
     xchacha20poly1305(key, nonce, associated).encrypt(plaintext, output);
@@ -97,7 +99,7 @@ export const portableXChaCha: XChaCha = {
   },
 };
 
-const cipher = nativeSodium ? sodiumXChaCha : portableXChaCha;
+const cipher = sodium === undefined ? portableXChaCha : sodiumXChaCha(sodium);
 
 /**
  * XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha, section 2): nonce, ciphertext and
@@ -175,7 +177,7 @@ export function signingKeyPair(seed: Uint8Array): {
   publicKey: Uint8Array;
   secretKey: Uint8Array;
 } {
-  if (!nativeSodium) {
+  if (sodium === undefined) {
     const key = ed25519.getPublicKey(seed);
     return { publicKey: key, secretKey: concatBytes(seed, key) };
   }
@@ -187,7 +189,7 @@ export function signingKeyPair(seed: Uint8Array): {
 
 /** An Ed25519 signature (RFC 8032, section 5.1.6): deterministic. */
 export function signEd25519(message: Uint8Array, secretKey: Uint8Array): Uint8Array {
-  if (!nativeSodium) return ed25519.sign(message, secretKey.subarray(0, 32));
+  if (sodium === undefined) return ed25519.sign(message, secretKey.subarray(0, 32));
   const signature = new Uint8Array(64);
   sodium.crypto_sign_detached(signature, message, secretKey);
   return signature;
@@ -200,12 +202,12 @@ export function verifyEd25519(
   signature: Uint8Array,
 ): boolean {
   if (publicKey.byteLength !== signingKeyBytes || signature.byteLength !== 64) return false;
-  if (!nativeSodium) return verifyPortably(publicKey, message, signature);
+  if (sodium === undefined) return verifyPortably(publicKey, message, signature);
   return sodium.crypto_sign_verify_detached(signature, message, publicKey);
 }
 
 /**
- * The same in JavaScript: for pages, whose libsodium takes ten times as long. As strict as libsodium: no
+ * The same in JavaScript: for pages. As strict as libsodium: no
  * encoding but the canonical one, and no key of small order.
  */
 export function verifyPortably(
@@ -285,7 +287,7 @@ export async function stretch(
   salt: Uint8Array,
   cost: CodeCost,
 ): Promise<Uint8Array> {
-  if (sodium.crypto_pwhash_async === undefined) return await stretchPortably(secret, salt, cost);
+  if (sodium === undefined) return await stretchPortably(secret, salt, cost);
   const output = new Uint8Array(keyBytes);
   await sodium.crypto_pwhash_async(
     output,
@@ -298,7 +300,7 @@ export async function stretch(
   return output;
 }
 
-/** The same in JavaScript: for pages, whose libsodium lacks it. */
+/** The same in JavaScript: for pages. */
 export function stretchPortably(
   secret: Uint8Array,
   salt: Uint8Array,

@@ -10,11 +10,20 @@ import {
   verifyEd25519,
   verifyPortably,
 } from "../../client/seal/primitives.ts";
-import { nativeSodium, portableChaCha, sodiumChaCha } from "../../wire/chacha.ts";
+import { portableChaCha, sodiumChaCha } from "../../wire/chacha.ts";
+import { sodium } from "../../wire/libsodium.ts";
+import { sodium as pageSodium } from "../../wire/libsodium-page.ts";
 
 const bytes = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
 
-test("Node has the native library", () => assert.ok(nativeSodium));
+test("Node has the native library, and a page has none", () => {
+  assert.ok(sodium);
+  assert.equal(pageSodium, undefined);
+});
+
+assert.ok(sodium);
+const nativeChaCha = sodiumChaCha(sodium);
+const nativeXChaCha = sodiumXChaCha(sodium);
 
 for (const length of [0, 1, 63, 64, 65, 1_000, 65_519]) {
   test(`ChaCha20-Poly1305 and XChaCha20-Poly1305 of ${length} bytes are the same in JavaScript`, () => {
@@ -22,12 +31,12 @@ for (const length of [0, 1, 63, 64, 65, 1_000, 65_519]) {
     const [ours, theirs] = [new Uint8Array(length + 16), new Uint8Array(length + 16)];
     const opened = new Uint8Array(length);
     portableChaCha.seal(key, nonce.subarray(12), plaintext, ours);
-    sodiumChaCha.seal(key, nonce.subarray(12), plaintext, theirs);
+    nativeChaCha.seal(key, nonce.subarray(12), plaintext, theirs);
     assert.deepEqual(ours, theirs);
     portableChaCha.open(key, nonce.subarray(12), theirs, opened);
     assert.deepEqual(opened, plaintext);
     portableXChaCha.seal(key, nonce, associated, plaintext, ours);
-    sodiumXChaCha.seal(key, nonce, associated, plaintext, theirs);
+    nativeXChaCha.seal(key, nonce, associated, plaintext, theirs);
     assert.deepEqual(ours, theirs);
     portableXChaCha.open(key, nonce, associated, theirs, opened.fill(0));
     assert.deepEqual(opened, plaintext);

@@ -9,6 +9,7 @@
  */
 import { ErrorCode, SyncError } from "../../../wire/errors.ts";
 import { blobIdBytes, idText } from "../../../wire/ids.ts";
+import { loadWasmHash } from "../../../wire/wasm-hash.ts";
 import { Events } from "../../events.ts";
 import type { Host } from "../../host.ts";
 import { Receipt } from "../../receipt.ts";
@@ -121,6 +122,8 @@ export class BrowserSyncClient implements SyncApi {
 
   /** Opens the device. Resolves when this tab leads, or has found the one that does. */
   static async open(options: BrowserSyncClientOptions = {}): Promise<BrowserSyncClient> {
+    // Nothing waits for it.
+    void loadWasmHash();
     const client = new BrowserSyncClient(options);
     await client.#begin();
     return client;
