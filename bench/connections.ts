@@ -5,6 +5,7 @@
  *     npx tsx bench/connections.ts --count 100                   memory, beside a bare ws server's
  *     npx tsx bench/connections.ts --count 10000 --restart       and then a restart with everybody connected
  *     npx tsx bench/connections.ts --count 100 --json --program PATH
+ *     npx tsx bench/connections.ts --count 3000 --restart --profile DIR
  *
  * The relay is the built one, started as in the container. Devices are real ones up to the welcome; those of a
  * restart come back when the relay told them to, and again by a client's back-off where that fails. Each connection
@@ -15,7 +16,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -31,11 +32,17 @@ const { values } = parseArgs({
     program: { type: "string" },
     restart: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    profile: { type: "string" },
   },
 });
 const total = Number(values.count);
 const program =
   values.program ?? fileURLToPath(new URL("../dist/cli/relay/main.js", import.meta.url));
+/** Where asked for, the relay leaves a profile of its processor time. */
+const profiled =
+  values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${resolve(values.profile)}`];
+/** Linux counts processor time in these. */
+const ticksPerS = 100;
 /** Handshakes under way at once while everybody connects. */
 const atOnce = 16;
 /** Devices of one group. */
@@ -57,6 +64,14 @@ async function residentBytes(child: ChildProcess): Promise<number> {
   await sleep(3_000);
   const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1_024;
+}
+
+/** Processor seconds that a process has taken, of all its threads. */
+function processorS(child: ChildProcess): number {
+  const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerS;
 }
 
 async function firstLine(child: ChildProcess): Promise<string> {
@@ -91,6 +106,7 @@ async function startRelayProcess(folder: string, port: number): Promise<ChildPro
   const child = spawn(
     process.execPath,
     [
+      ...profiled,
       program,
       "serve",
       ...`--data ${folder} --listen 127.0.0.1:${port} --listen-admin 127.0.0.1:0`.split(" "),
@@ -171,9 +187,14 @@ async function restarted(
   relay.kill("SIGTERM");
   const [code] = (await exited) as [number | null];
   log(`SIGTERM: exit ${code} after ${Math.round(performance.now() - asked)} ms`);
+  const ownBefore = process.cpuUsage();
   const next = await startRelayProcess(folder, port);
   await Promise.all(backAgain);
   logFailures("after the restart");
+  const own = process.cpuUsage(ownBefore);
+  log(
+    `processor time of the return: relay ${processorS(next).toFixed(1)} s, devices ${((own.user + own.system) / 1e6).toFixed(1)} s`,
+  );
   return { waits, relay: next };
 }
 

@@ -56,9 +56,10 @@ export interface RunningRelay {
   warn(texts: readonly string[]): void;
   /**
    * Shuts down: accepts no more, commits and acknowledges what it took, tells
-   * every session when to come back, closes. Within ten seconds.
+   * every session when to come back, closes. `kept` is called when all that is
+   * to be kept is on disk; with thousands of sessions the rest takes seconds.
    */
-  drain(): Promise<void>;
+  drain(kept?: () => void): Promise<void>;
 }
 
 /** A configuration that was read again. */
@@ -69,6 +70,10 @@ export interface ReloadedConfig {
   readonly changed: { readonly live: readonly string[]; readonly restart: readonly string[] };
 }
 
+/** How long a restart takes, in milliseconds: who comes back before it is over finds nobody, and waits all the longer. */
+const awayMs = 1_500;
+/** And for each session, which is told and closed. */
+const awayMsEach = 0.5;
 /** How far the return of the sessions of a relay that shuts down is spread at least, in milliseconds. */
 const returnSpreadMs = 5_000;
 /** And for each session: a handshake takes a core about one, and the same core serves who is back already. */
@@ -153,10 +158,16 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
       },
       counters: relay.counters,
       sessions: () => relay.sessionCount,
-      drain: async () => {
+      drain: async (kept) => {
         log.info("draining", { sessions: relay.sessionCount });
         listener.stopAccepting();
-        await relay.drain(Math.max(returnSpreadMs, relay.sessionCount * returnMsEach));
+        await relay.settle();
+        kept?.();
+        const { sessionCount } = relay;
+        relay.dismiss(
+          Math.max(returnSpreadMs, sessionCount * returnMsEach),
+          awayMs + Math.ceil(sessionCount * awayMsEach),
+        );
         await listener.close(closeMsMax);
         await side?.close();
         await store.close();

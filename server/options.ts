@@ -56,7 +56,7 @@ export const defaultLimits: RelayLimits = {
   storeBytesMax: 1024 * 1024 * 1024,
   sessionsMax: 10_000,
   outboundBytesMax: 4 * 1024 * 1024,
-  handshakesMax: 256,
+  handshakesMax: 1_024,
   handshakeMsMax,
   pushesPerS: 20,
   pushesBurst: 200,

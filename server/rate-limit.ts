@@ -24,18 +24,18 @@ export class TokenBucket {
     this.#atMs = nowMs;
   }
 
-  /** Takes a token: 0 where there was one, else how many milliseconds until there is. */
-  take(rate: BucketRate, nowMs: number): number {
-    const waitMs = this.waitMs(rate, nowMs);
-    if (waitMs === 0) this.#tokens -= 1;
+  /** Takes tokens: 0 where there were as many, else how many milliseconds until there are. */
+  take(rate: BucketRate, nowMs: number, count = 1): number {
+    const waitMs = this.waitMs(rate, nowMs, count);
+    if (waitMs === 0) this.#tokens -= count;
     return waitMs;
   }
 
-  /** How many milliseconds until there is a token; 0 where there is one. */
-  waitMs(rate: BucketRate, nowMs: number): number {
+  /** How many milliseconds until there are so many tokens; 0 where there are. */
+  waitMs(rate: BucketRate, nowMs: number, count = 1): number {
     this.#refill(rate, nowMs);
-    if (this.#tokens >= 1) return 0;
-    return Math.max(1, Math.ceil(((1 - this.#tokens) * 1000) / rate.perS));
+    if (this.#tokens >= count) return 0;
+    return Math.max(1, Math.ceil(((count - this.#tokens) * 1000) / rate.perS));
   }
 
   /** Gives a token back that was taken for nothing. */

@@ -9,8 +9,6 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { MembershipVersionSchema } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import { PresenceState } from "../gen/syncrelay/sync/v1/session_pb.ts";
-import { type EnvelopeBody, encodeEnvelope } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import { Committer, type FinishedCommit, type Job } from "./committer.ts";
@@ -25,16 +23,11 @@ import { LifeDesk, type Task } from "./life-desk.ts";
 import { LogRenewals } from "./log-renewals.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
+import { PresenceNews } from "./presence-news.ts";
 import type { HelloRequest, ReadPosition } from "./requests.ts";
 import { type LifeNotice, lifeNotice, urgencyOf } from "./retention.ts";
 import type { Return } from "./returns.ts";
-import {
-  type LiveGroup,
-  type Port,
-  presenceOf,
-  SessionDriver,
-  type SessionHost,
-} from "./session-driver.ts";
+import { type LiveGroup, type Port, SessionDriver, type SessionHost } from "./session-driver.ts";
 import type { InviteRow, Store } from "./store/contract.ts";
 import type { RelayWorld } from "./world.ts";
 
@@ -64,6 +57,7 @@ export class Relay implements SessionHost {
   readonly figures = new Figures();
   #options: RelayOptions;
   readonly mailboxes = new Mailboxes<SessionDriver>();
+  readonly presence: PresenceNews;
   readonly #committer: Committer;
   readonly #groups = new Map<string, LiveGroup>();
   readonly #loading = new Map<string, Promise<LiveGroup | undefined>>();
@@ -92,6 +86,7 @@ export class Relay implements SessionHost {
     this.#options = options;
     this.store = store;
     this.world = world;
+    this.presence = new PresenceNews(world.monotonicMs);
     this.#startedMs = world.monotonicMs();
     const { ageS, clockMs } = store.opened;
     // By the clock, which may be wrong: so never more than a day, and never back.
@@ -251,7 +246,7 @@ export class Relay implements SessionHost {
     if (this.#draining) return;
     // A device that came back on another connection is not gone.
     if (![...live.sessions].some((other) => other.device === device)) {
-      this.tellPresence(live, device, PresenceState.OFFLINE);
+      this.presence.changed(live, device);
     }
   }
 
@@ -305,23 +300,7 @@ export class Relay implements SessionHost {
     device.lastSeenMs = this.world.nowMs();
     device.seenAgeS = this.ageS();
     device.soft = true;
-    this.tellPresence(live, device, PresenceState.ONLINE, session);
-  }
-
-  /** Tells a group's other sessions whether a device is there. */
-  tellPresence(
-    live: LiveGroup,
-    device: DeviceEntry,
-    state: PresenceState,
-    except?: SessionDriver,
-  ): void {
-    // Once for all of them: a group that comes back together is told of each to each.
-    const body: EnvelopeBody = { case: "presence", value: presenceOf(device, state) };
-    const encoded = encodeEnvelope(0, body);
-    for (const session of live.sessions) {
-      if (session === except || session.device === device) continue;
-      session.tellNewest(body, encoded);
-    }
+    this.presence.changed(live, device);
   }
 
   async mayReturn(by: Return): Promise<boolean> {
@@ -391,7 +370,7 @@ export class Relay implements SessionHost {
   /** Asks a group's sessions to come back, spread over a second: something they were told is different now. */
   recall(live: LiveGroup): void {
     for (const session of live.sessions) {
-      session.end(drainingError(spread(this.world.random(4), 1_000)));
+      session.end(drainingError(spread(this.world.random(4), 500, 1_000)));
     }
   }
 
@@ -553,6 +532,7 @@ export class Relay implements SessionHost {
     // Whoever shuts down the relay writes what is left, and then closes the store.
     if (this.#draining) return;
     const nowMs = this.world.monotonicMs();
+    this.presence.tick();
     for (const notice of this.mailboxes.expire(nowMs)) {
       notice.to.step({ kind: "tell", body: notice.body });
     }
@@ -648,21 +628,35 @@ export class Relay implements SessionHost {
   /**
    * Shuts down in order: nothing new is taken, what was taken is committed and
    * acknowledged, and every session is told when to come back, spread over
-   * `spreadMs`.
+   * the `spreadMs` after `awayMs`.
    */
-  async drain(spreadMs: number): Promise<void> {
+  async drain(spreadMs: number, awayMs = 500): Promise<void> {
+    await this.settle();
+    this.dismiss(spreadMs, awayMs);
+  }
+
+  /** The first half of it: whatever happens after this, all that is to be kept is on disk. */
+  async settle(): Promise<void> {
     this.#draining = true;
     for (const session of this.#sessions) session.step({ kind: "drain" });
     await this.#keeper.stop();
     await this.#committer.idle();
     await this.#sweeping;
     await Promise.allSettled([...this.#sessions].map((session) => session.asking));
-    for (const session of this.#sessions) {
-      session.end(drainingError(spread(this.world.random(4), spreadMs)));
+    const nowMs = this.world.nowMs();
+    for (const { device } of this.#sessions) {
+      if (device !== undefined) device.lastSeenMs = nowMs;
     }
     this.#writeAge();
     this.#writeSoft();
     await this.#committer.idle();
+  }
+
+  /** And the second: however many there are, and however long telling them takes. */
+  dismiss(spreadMs: number, awayMs: number): void {
+    for (const session of this.#sessions) {
+      session.end(drainingError(spread(this.world.random(4), awayMs, spreadMs)));
+    }
   }
 }
 
@@ -676,7 +670,8 @@ function drainingError(retryAfterMs: number): SyncError {
   return new SyncError(ErrorCode.DRAINING, { retryAfterMs });
 }
 
-function spread(random: Uint8Array, spreadMs: number): number {
+/** Somewhere in the `spreadMs` after `firstMs`. */
+function spread(random: Uint8Array, firstMs: number, spreadMs: number): number {
   const fraction = new DataView(random.buffer, random.byteOffset).getUint32(0) / 2 ** 32;
-  return 500 + Math.floor(fraction * spreadMs);
+  return firstMs + Math.floor(fraction * spreadMs);
 }

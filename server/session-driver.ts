@@ -11,7 +11,6 @@ import {
 } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import {
   type Presence,
-  PresenceSchema,
   PresenceState,
   type SnapshotUrgency,
 } from "../gen/syncrelay/sync/v1/session_pb.ts";
@@ -31,6 +30,7 @@ import { effectiveOf, type LifeDesk } from "./life-desk.ts";
 import { heldBytes, type LifeRequest } from "./life-requests.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { envelopeBound, type RelayOptions } from "./options.ts";
+import { type PresenceNews, presenceOf } from "./presence-news.ts";
 import { pushRateOf } from "./rate-limit.ts";
 import type { HelloRequest, MembershipRequest, ReadPosition } from "./requests.ts";
 import type { LifeNotice } from "./retention.ts";
@@ -110,7 +110,7 @@ export interface SessionHost {
   /** What a device is told of its group's life. */
   notice(live: LiveGroup, device: DeviceEntry): LifeNotice;
   /** Tells a group's other sessions whether a device is there. */
-  tellPresence(live: LiveGroup, device: DeviceEntry, state: PresenceState): void;
+  readonly presence: PresenceNews;
 }
 
 /** Bytes of one session's requests that wait for a commit before it is read no further. */
@@ -351,7 +351,7 @@ export class SessionDriver {
         if (this.presence !== effect.state) {
           this.presence = effect.state;
           if (this.live !== undefined && this.device !== undefined) {
-            this.#relay.tellPresence(this.live, this.device, effect.state);
+            this.#relay.presence.changed(this.live, this.device);
           }
         }
         this.#answer(effect.requestId, { case: "done", value: {} });
@@ -781,16 +781,6 @@ export class SessionDriver {
       this.step({ kind: "refused", requestId, error });
     }
   }
-}
-
-/** A device's presence, as others are told it. */
-export function presenceOf(device: DeviceEntry, state: PresenceState): Presence {
-  return create(PresenceSchema, {
-    deviceId: device.row.deviceId,
-    state,
-    lastSeenMs: BigInt(device.lastSeenMs),
-    refused: device.row.state === "refused",
-  });
 }
 
 /** Refused devices, as the others are told: whether somebody of the group is connected or not. */

@@ -162,11 +162,16 @@ async function serve(context: Context, options: ConfigOptions): Promise<void> {
   }
   await stopped(signal);
   // A disk that does not answer must not keep the process: what was not acknowledged was not promised.
+  let kept = false;
   const late = setTimeout(() => {
+    // Who was not told by now finds the connection gone, and loses nothing by it.
+    if (kept) process.exit(ExitCode.done);
     output.warn("the store did not answer in time; what was not acknowledged is not kept");
     process.exit(ExitCode.unreachable);
   }, drainMsMax);
-  await relay.drain();
+  await relay.drain(() => {
+    kept = true;
+  });
   clearTimeout(late);
 }
 

@@ -7,7 +7,6 @@ import {
   type DeviceService,
   DeviceState,
 } from "../../gen/syncrelay/admin/v1/device_pb.ts";
-import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { fingerprint, idText } from "../../wire/ids.ts";
 import { revokedError } from "../group-log.ts";
@@ -62,7 +61,7 @@ export function deviceService(relay: Relay): ServiceImpl<typeof DeviceService> {
             const sessions = sessionsOf(live, device);
             if (came === "refused") for (const session of sessions) session.end(revokedError(came));
             // The others are told of a session that ends; here of a word that holds without one.
-            if (sessions.length === 0) relay.tellPresence(live, device, PresenceState.OFFLINE);
+            if (sessions.length === 0) relay.presence.changed(live, device);
           },
         );
         if (outcome === "gone") throw notFound("group");

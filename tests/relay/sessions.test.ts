@@ -540,6 +540,21 @@ test("4.15 what only time would have written is written before the end", async (
   assert.equal(row?.lastSeenMs, world.nowMs);
 });
 
+test("4.15 all is on disk before the first device is told, however long telling takes", async () => {
+  const { world, first, second } = await two();
+  world.nowMs += 5_000;
+  await world.relay.settle();
+  const row = (await world.store.loadGroup(groupId))?.devices[0];
+  assert.equal(row?.lastSeenMs, world.nowMs);
+  for (const peer of [first, second]) assert.equal(peer.endedWith, undefined);
+  world.relay.dismiss(1_000, 2_000);
+  for (const peer of [first, second]) {
+    assert.equal(peer.endedWith, ErrorCode.DRAINING);
+    const { retryAfterMs } = peer.last("error");
+    assert.ok(retryAfterMs >= 2_000 && retryAfterMs <= 3_000);
+  }
+});
+
 test("4.9 a group deleted while a device is being welcomed to it is not joined", async () => {
   const { world, b, second } = await two();
   second.cut();
