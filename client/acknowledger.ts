@@ -4,12 +4,15 @@
  * the newest says all that the ones before said.
  */
 
+import type { SealedWitness } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { logIdBytes } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import type { Core } from "./core.ts";
 import { Retry } from "./retry.ts";
 import type { Positions } from "./seal/history.ts";
-import { sealWitness } from "./seal/witness.ts";
+import type { ControlChain } from "./seal/membership.ts";
+import { sealWitness, type WitnessClaims } from "./seal/witness.ts";
 import { StateStoreError } from "./state-store.ts";
 
 /** Between two acknowledgements, in milliseconds. */
@@ -127,34 +130,47 @@ export class Acknowledger {
       return;
     }
     const chain = withWitness;
-    const witnessKey = chain.keyring.witnessKey(chain.epoch);
-    if (witnessKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
     // Applied positions are those read, where everything read is applied; else it claims less.
     const positions = applied === core.log.read ? this.#places() : new Map();
     const { logId } = core.log;
-    const counter = await this.#hooks.nextWitnessCounter();
-    const witness = sealWitness(
-      {
-        counter,
-        madeMs: Math.floor(core.host.nowMs()),
-        logId,
-        applied,
-        positions,
-        membership: chain.version,
-      },
-      {
-        groupId: chain.groupId,
-        keys: core.keys,
-        epoch: chain.epoch,
-        witnessKey,
-        random: core.host.random,
-      },
-    );
+    const witness = await this.#witness(chain, { logId, applied, positions });
     await session.request({ case: "ack", value: { applied: BigInt(applied), witness } });
     this.#acked = Math.max(this.#acked, applied);
     this.#witnessed = applied;
     this.#witnessedVersion = chain.version.count;
     this.#witnessedAtMs = nowMs;
+  }
+
+  /**
+   * Tells the others what this device cannot push again, and nothing else: before its chain goes on
+   * behind that, so that nobody takes the gap for a lie.
+   */
+  async tellLacking(session: Connection): Promise<void> {
+    const { chain } = this.#core;
+    if (chain === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
+    const witness = await this.#witness(chain, {
+      logId: new Uint8Array(logIdBytes),
+      applied: 0,
+      positions: new Map(),
+    });
+    await session.request({ case: "ack", value: { applied: 0n, witness } });
+  }
+
+  async #witness(
+    chain: ControlChain,
+    claims: Pick<WitnessClaims, "logId" | "applied" | "positions">,
+  ): Promise<SealedWitness> {
+    const { keys, host, own } = this.#core;
+    const { groupId, epoch, keyring, version: membership } = chain;
+    const witnessKey = keyring.witnessKey(epoch);
+    if (witnessKey === undefined) throw new SyncError(ErrorCode.KEY_MISSING);
+    const counter = await this.#hooks.nextWitnessCounter();
+    const madeMs = Math.floor(host.nowMs());
+    const { lackingSeq } = own;
+    return sealWitness(
+      { ...claims, counter, madeMs, membership, lackingSeq },
+      { groupId, keys, epoch, witnessKey, random: host.random },
+    );
   }
 
   /**

@@ -36,6 +36,8 @@ export interface Comparing {
   abandoned(sender: string, link: Uint8Array): boolean;
   /** The last seq that counts of a device that was removed. */
   closing?(sender: string): number | undefined;
+  /** Up to where a device itself says that the log lacks some of it for good. */
+  lacking?(sender: string): number | undefined;
 }
 
 /** What a claim about a place comes to. */
@@ -47,7 +49,8 @@ export function compareClaim(at: Comparing, sender: string, seen: ChainPlace): C
   const place = at.senders.get(sender);
   if (place === undefined || place.seq < seen.seq) {
     // Whoever removed its sender closed it below: that does not count, whether or not it was seen.
-    return seen.seq > (at.closing?.(sender) ?? Number.POSITIVE_INFINITY) ? "met" : "missing";
+    if (seen.seq > (at.closing?.(sender) ?? Number.POSITIVE_INFINITY)) return "met";
+    return seen.seq <= (at.lacking?.(sender) ?? 0) ? "met" : "missing";
   }
   const link = place.seq === seen.seq ? place.link : at.linkOf(sender, seen.seq);
   return link === undefined || equalBytes(link, seen.link) ? "met" : "different";

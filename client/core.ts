@@ -46,6 +46,8 @@ export class Core {
   readonly abandoned = new Abandoned();
   /** Senders whose chains may go on behind a gap. */
   readonly takingUp = new TakingUp();
+  /** Up to which of its blobs a device says that a restored relay lacks some for good, by its text. */
+  readonly lacking = new Map<string, number>();
   /** What was found wrong. */
   readonly findings: Findings;
   /** How far the app has come; may be ahead of the disk by what was acknowledged just now. */

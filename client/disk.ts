@@ -124,6 +124,8 @@ export interface OwnChain {
   readonly witnessCounter: number;
   /** Own blobs up to here are kept no longer: a snapshot holds them. */
   readonly forgottenSeq: number;
+  /** Of what is kept no longer, a restored relay lacks some up to here, unless a snapshot covers it. */
+  readonly lackingSeq: number;
 }
 
 export const noChain: OwnChain = {
@@ -132,6 +134,7 @@ export const noChain: OwnChain = {
   told: new Map(),
   witnessCounter: 0,
   forgottenSeq: 0,
+  lackingSeq: 0,
 };
 
 export function encodeChain(chain: OwnChain): Uint8Array {
@@ -144,6 +147,7 @@ export function encodeChain(chain: OwnChain): Uint8Array {
       witnessed: senderLinks(chain.told),
       witnessCounter: BigInt(chain.witnessCounter),
       forgottenSeq: BigInt(chain.forgottenSeq),
+      lackingSeq: BigInt(chain.lackingSeq),
     }),
   );
 }
@@ -156,6 +160,7 @@ export function decodeChain(bytes: Uint8Array): OwnChain {
     told: positionsOf(state.witnessed),
     witnessCounter: Number(state.witnessCounter),
     forgottenSeq: Number(state.forgottenSeq),
+    lackingSeq: Number(state.lackingSeq),
   };
 }
 

@@ -8,6 +8,7 @@
  */
 import { create, toBinary } from "@bufbuild/protobuf";
 import { DeviceState_Membership } from "../gen/syncrelay/state/v1/state_pb.ts";
+import type { DeviceWitness } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import {
   Capability,
   type GroupWelcome,
@@ -86,6 +87,8 @@ export class Engine {
   readonly #presence = new Map<string, PresenceSeen>();
   /** What was told of devices that the control chain does not show yet. */
   readonly #early: Presence[] = [];
+  /** What came before the roster and the log of a session were known. */
+  readonly #earlyWitnesses: DeviceWitness[] = [];
   readonly #invites = new Set<Inviting>();
   #state: State = { kind: "idle" };
   #task: LobbyTask | undefined;
@@ -288,7 +291,8 @@ export class Engine {
   /** Control before log: no blob is judged, and none sealed, by a roster or an epoch that is behind. */
   async #bringOn(connection: Connection, welcome: GroupWelcome): Promise<void> {
     const core = this.#core;
-    const { group, additions, changes, reader, outbox, acknowledger, snapshots } = this.#parts;
+    const { group, additions, changes, reader, outbox, acknowledger, snapshots, witnesses } =
+      this.#parts;
     if (welcome.logId.byteLength !== logIdBytes) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
     await group.catchUp(connection, welcome.membership);
     if (!this.#is(connection)) return;
@@ -305,6 +309,7 @@ export class Engine {
     if (!this.#is(connection)) return;
     core.session = connection;
     this.#online(connection);
+    witnesses.take(this.#earlyWitnesses.splice(0));
     reader.begin(connection, welcome);
     await outbox.begin(connection, welcome.own);
     if (!this.#is(connection)) return;
@@ -335,7 +340,11 @@ export class Engine {
         return;
       }
       case "witnesses":
-        witnesses.take(body.value);
+        // Until the roster is known, nobody knows whose they are.
+        if (this.#state.kind === "online") witnesses.take(body.value.witnesses);
+        else if (this.#earlyWitnesses.length < membersMax) {
+          this.#earlyWitnesses.push(...body.value.witnesses);
+        }
         return;
       case "presence":
         this.#seen(body.value);
@@ -473,6 +482,7 @@ export class Engine {
     for (const invite of this.#invites) invite.end();
     this.#presence.clear();
     this.#early.length = 0;
+    this.#earlyWitnesses.length = 0;
     inbox.wake();
   }
 }

@@ -138,6 +138,7 @@ export class Judge {
       stopped: this.#stopped(),
       takingUp: core.takingUp.senders,
       resuming: this.#resuming(window),
+      lacking: core.lacking,
       linkOf: (sender, seq) => this.#links.get(sender, seq),
       ahead: (stored) => this.ahead.get(stored)?.read,
       ...(holding === undefined ? {} : { holding }),
@@ -453,6 +454,7 @@ export class Judge {
       senders,
       linkOf: (sender, seq) => this.#links.get(sender, seq),
       closing: (sender) => this.#core.chain?.devices.get(sender)?.closing?.seq,
+      lacking: (sender) => this.#core.lacking.get(sender),
       abandoned: (sender, link) =>
         this.#core.abandoned.has(sender, link) ||
         abandoned.some(

@@ -150,13 +150,12 @@ export class LogChanges {
 
   /**
    * A sender has acknowledged. In the new log, it has pushed before that what it had to: nothing of it
-   * is excused any more. A log that kept its id may show an acknowledgement from before; whether its
-   * first one did, no device knows.
+   * is excused any more. A log that kept its id may show an acknowledgement from before.
    */
   settles(sender: string, { applied }: WitnessClaims): boolean {
     const change = this.#change;
     if (change === undefined || !change.unsettled.has(sender)) return false;
-    return !(change.sameId || change.joined) || applied > change.head;
+    return !change.sameId || applied > change.head;
   }
 
   settled(tx: StateTransaction, sender: string): () => void {

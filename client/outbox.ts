@@ -78,6 +78,8 @@ export interface OutboxHooks {
   caughtUp(): boolean;
   /** The link that was read for one of this device's seqs, where it is still known. */
   ownLink(seq: number): Uint8Array | undefined;
+  /** Tells the other devices what this one cannot push again. */
+  tellLacking(session: Connection): Promise<void>;
 }
 
 export class Outbox {
@@ -87,6 +89,8 @@ export class Outbox {
   #session: Connection | undefined;
   #stage: Stage = { kind: "away" };
   #generation = 0;
+  /** The last own seq that this session's relay is known to have. */
+  #relaySeq = 0;
   #nextSeq = 1;
   #resume = false;
   readonly #flights = new Set<Flight>();
@@ -103,6 +107,8 @@ export class Outbox {
   #writtenDurable = 0;
   /** What a relay had on its disk before it was restored. */
   #lostThrough = 0;
+  /** Up to here this session's relay has shown a snapshot of this device's blobs. */
+  #coveredSeq = 0;
   #closed = false;
   /** Why the queue does not move. */
   held: SyncError | undefined;
@@ -142,6 +148,17 @@ export class Outbox {
       tx.deleteRange("own", 0, through + 1);
       return { ...own, forgottenSeq: through };
     });
+  }
+
+  /** Whether the log lacks what this device has pushed and keeps no longer. */
+  get lacks(): boolean {
+    return this.#core.own.lackingSeq > this.#coveredSeq;
+  }
+
+  /** The effective snapshot covers this device's blobs up to a seq. */
+  coveredBy(seq: number): void {
+    this.#coveredSeq = seq;
+    this.#core.moved();
   }
 
   /** Whether device and relay agree on this chain, as far as the relay has it. */
@@ -207,6 +224,7 @@ export class Outbox {
     this.#session = session;
     this.blobBytesMax = session.limits.blobBytesMax;
     this.#conflicts = 0;
+    this.#coveredSeq = 0;
     this.held = undefined;
     await this.#compare(placeOf(own));
   }
@@ -404,7 +422,8 @@ export class Outbox {
       const bytes = await tx.get("own", relay.seq);
       return bytes !== undefined && equalBytes(decodeOwn(bytes).link, relay.link);
     });
-    if (this.#session === undefined) return;
+    const session = this.#session;
+    if (session === undefined) return;
     if (!known) {
       this.#stage = { kind: "adopting", relay };
       this.held = new SyncError(ErrorCode.LINK_CONFLICT, {
@@ -416,11 +435,20 @@ export class Outbox {
     }
     const lost = relay.seq < core.own.durableSeq;
     if (lost) {
-      // A restored relay lacks the end of this chain: it is pushed again, from what is kept.
-      this.#lostThrough = Math.max(this.#lostThrough, core.own.durableSeq);
-      core.own = { ...core.own, durableSeq: relay.seq };
+      // A restored relay lacks the end of this chain: it is pushed again, from what is kept. What a
+      // snapshot held comes back with another snapshot.
+      const { durableSeq, forgottenSeq } = core.own;
+      this.#lostThrough = Math.max(this.#lostThrough, durableSeq);
+      core.own = { ...core.own, durableSeq: Math.max(relay.seq, forgottenSeq) };
+      if (relay.seq < forgottenSeq)
+        await this.#change((own) => ({ ...own, lackingSeq: forgottenSeq }));
     } else {
       this.#storedThrough(relay.seq);
+    }
+    this.#relaySeq = relay.seq;
+    if (relay.seq < core.own.lackingSeq) {
+      await this.#hooks.tellLacking(session);
+      if (session !== this.#session) return;
     }
     await this.#findNext(relay.seq);
     this.#restart();
@@ -488,6 +516,7 @@ export class Outbox {
         this.#moveReceipts(moved, place.seq);
       },
     );
+    this.#relaySeq = place.seq;
     this.#nextSeq = place.seq + 1;
     this.#resume = false;
     this.#settleFlushes();
@@ -734,10 +763,10 @@ export class Outbox {
     });
   }
 
-  /** From behind what is durable. */
+  /** From behind what the relay has. */
   #resend(): void {
     if (this.#session === undefined) return;
-    this.#findNext(this.#core.own.durableSeq)
+    this.#findNext(this.#relaySeq)
       .then(() => {
         if (this.#session !== undefined) this.#restart();
       })
@@ -748,6 +777,7 @@ export class Outbox {
   #storedThrough(through: number, first = 0, cursors: readonly bigint[] = []): void {
     const core = this.#core;
     const before = core.own.durableSeq;
+    this.#relaySeq = Math.max(this.#relaySeq, through);
     if (through <= before) return;
     core.own = { ...core.own, durableSeq: through };
     for (let seq = before + 1; seq <= through; seq++) {

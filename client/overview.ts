@@ -38,6 +38,7 @@ export class Overview {
       reader.caughtUp &&
       // A restored relay may lack what it once confirmed.
       outbox.compared &&
+      !outbox.lacks &&
       queued === 0 &&
       unacknowledged === 0 &&
       core.findings.count === 0 &&

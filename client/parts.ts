@@ -96,6 +96,7 @@ export class Parts {
         },
         caughtUp: () => this.reader.caughtUp,
         ownLink: (seq) => this.reader.linkOf(core.deviceText, seq),
+        tellLacking: (session) => this.acknowledger.tellLacking(session),
       },
       options.queueEntriesMax,
     );

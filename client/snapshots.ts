@@ -135,13 +135,18 @@ export class Snapshots {
     this.#timer = { task, cancel };
   }
 
+  /** A new one is needed, whether the relay wants it or not: what this device cannot push again is in none. */
+  get #missed(): boolean {
+    return this.#lacking || this.#parts.outbox.lacks;
+  }
+
   /** What is to be done, if anything; not while this device is behind, or holds what was refused. */
   #task(): Task | undefined {
     const { reader } = this.#parts;
     if (!reader.caughtUp) return undefined;
     if (this.#lookedAt < reader.replacedThrough) return "look";
     const wanted =
-      (this.#urgency !== SnapshotUrgency.UNSPECIFIED || this.#lacking) &&
+      (this.#urgency !== SnapshotUrgency.UNSPECIFIED || this.#missed) &&
       this.#maker.able &&
       !this.#waiting &&
       this.#core.log.read > reader.replacedThrough;
@@ -159,7 +164,7 @@ export class Snapshots {
       case "confirm":
         return confirmMsMax;
       case "make":
-        return this.#urgency === SnapshotUrgency.LOW && !this.#lacking
+        return this.#urgency === SnapshotUrgency.LOW && !this.#missed
           ? makeLowMsMax
           : makeHighMsMax;
     }
@@ -223,6 +228,7 @@ export class Snapshots {
     const mine = equalBytes(opened.author, core.keys.deviceId);
     // The relay's word that it is effective is not enough to forget what only this device still has.
     if (own !== undefined && (mine || opened.confirmed)) {
+      outbox.coveredBy(own.seq);
       // Entries that were delivered without their bodies are opened from what is forgotten here: it goes
       // only where all that was read is applied, and that is on disk.
       await inbox.settled();

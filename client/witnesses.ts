@@ -14,8 +14,8 @@ import {
 import { type SenderLink, SenderLinkSchema } from "../gen/syncrelay/sealed/v1/entry_pb.ts";
 import { WitnessSeenSchema } from "../gen/syncrelay/state/v1/history_pb.ts";
 import { MembershipVersionSchema } from "../gen/syncrelay/sync/v1/error_pb.ts";
-import type { DeviceWitness, Witnesses as Message } from "../gen/syncrelay/sync/v1/log_pb.ts";
-import { emptyBytes, equalBytes } from "../wire/bytes.ts";
+import type { DeviceWitness } from "../gen/syncrelay/sync/v1/log_pb.ts";
+import { emptyBytes, equalBytes, isZero } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { deviceIdBytes, parseId } from "../wire/ids.ts";
@@ -52,6 +52,7 @@ interface Seen {
   readonly hash: Uint8Array;
   readonly applied: number;
   readonly madeMs: number;
+  readonly lackingSeq: number;
 }
 
 interface Waiting {
@@ -80,21 +81,24 @@ export class Witnesses {
 
   async load(tx: StateTransaction): Promise<void> {
     for (const { key, value } of await tx.range("log", keys.from, keys.to)) {
-      const { counter, hash, applied, madeMs } = decode(() => fromBinary(WitnessSeenSchema, value));
+      const seen = decode(() => fromBinary(WitnessSeenSchema, value));
+      const { counter, hash, applied, madeMs, lackingSeq } = seen;
       const device = key.slice(keys.from.length);
       this.#seen.set(device, {
         counter: Number(counter),
         hash,
         applied: Number(applied),
         madeMs: Number(madeMs),
+        lackingSeq: Number(lackingSeq),
       });
+      this.#lacks(device, Number(lackingSeq));
       this.#hooks.applied(device, Number(applied), Number(madeMs));
     }
   }
 
   /** What the relay passes on. What does not open is not theirs, and is let go. */
-  take(message: Message): void {
-    for (const each of message.witnesses) {
+  take(witnesses: readonly DeviceWitness[]): void {
+    for (const each of witnesses) {
       try {
         this.#takeOne(each);
       } catch (error) {
@@ -136,9 +140,12 @@ export class Witnesses {
       });
       return;
     }
-    const { counter, applied, madeMs } = claims;
+    const { counter, madeMs, lackingSeq } = claims;
     if (before === undefined || before.counter < counter) {
-      this.#seen.set(device, { counter, hash, applied, madeMs });
+      // One that names no log says what is lacking, and of what was applied nothing.
+      const applied = isZero(claims.logId) ? (before?.applied ?? 0) : claims.applied;
+      this.#seen.set(device, { counter, hash, applied, madeMs, lackingSeq });
+      this.#lacks(device, lackingSeq);
       this.#unwritten.add(device);
       this.#cancel ??= this.#core.host.setTimer(writeMs, () => {
         this.#cancel = undefined;
@@ -150,6 +157,11 @@ export class Witnesses {
     const pulls = this.#hooks.pulls();
     const id = Uint8Array.from(deviceId);
     this.#waiting.set(device, { deviceId: id, claims, proof, pulls, refreshed: false });
+  }
+
+  #lacks(device: string, seq: number): void {
+    if (seq > 0) this.#core.lacking.set(device, seq);
+    else this.#core.lacking.delete(device);
   }
 
   /** Holds what waits against what was read, where all up to the head is. */
@@ -346,6 +358,7 @@ export class Witnesses {
           hash: seen.hash,
           applied: BigInt(seen.applied),
           madeMs: BigInt(seen.madeMs),
+          lackingSeq: BigInt(seen.lackingSeq),
         });
         tx.put("log", keys.from + device, toBinary(WitnessSeenSchema, message));
       }

@@ -108,6 +108,8 @@ export interface WindowContext {
   readonly takingUp?: ReadonlySet<string>;
   /** Senders whose chain may go on where seqs are left out, once, and nothing of theirs was refused. */
   readonly resuming?: ReadonlySet<string>;
+  /** Up to which seq a sender says that the log lacks some of its own: what follows waits for a snapshot. */
+  readonly lacking?: ReadonlyMap<string, number>;
   /** A link that was read before, where it is still known. */
   readonly linkOf?: (sender: string, seq: number) => Uint8Array | undefined;
   /** A blob that was read ahead, by `readBlob`. */
@@ -218,6 +220,7 @@ function verifyOne(
       linkOf: (seq) => at.linkOf?.(run.id, seq),
       takingUp: at.takingUp?.has(run.id) === true && !state.tookUp.has(run.id),
       resuming: at.resuming?.has(run.id) === true && !state.tookUp.has(run.id),
+      lacking: at.lacking?.get(run.id) ?? 0,
     };
     const judged =
       judgeTogether(items, run.device, start, known) ??
@@ -242,6 +245,7 @@ interface Known {
   linkOf(seq: number): Uint8Array | undefined;
   readonly takingUp: boolean;
   readonly resuming: boolean;
+  readonly lacking: number;
 }
 
 /** Blobs of a branch that a restart has proven: entries, at places that the chain has passed. */
@@ -416,7 +420,8 @@ function judgeSingly(
     }
     let finding = findingAt(place, header, link, device, known);
     // A gap behind one that was refused is what that one left, and no gap of the sender's.
-    const resumes = resuming && !trouble && finding === "gap";
+    const lacks = finding === "gap" && header.seq - 1 <= known.lacking;
+    const resumes = resuming && !trouble && !lacks && finding === "gap";
     if (
       (takingUp || resumes) &&
       place !== undefined &&
@@ -435,7 +440,7 @@ function judgeSingly(
       verdicts.push({ kind: "known", stored, header, link });
     } else if (finding === "gap") {
       // Behind one that was refused, a gap is what that one left.
-      if (trouble) verdicts.push({ kind: "held", stored });
+      if (trouble || lacks) verdicts.push({ kind: "held", stored });
       else verdicts.push(refused(stored, gapFinding(items.slice(i + 1), place)));
       trouble = true;
     } else {

@@ -31,6 +31,8 @@ export interface WitnessClaims {
   readonly positions: Positions;
   /** Where the control chain stood. */
   readonly membership: { readonly count: number; readonly head: Uint8Array };
+  /** Of the device's own blobs up to here a restored relay lacks some for good; 0: none. */
+  readonly lackingSeq: number;
 }
 
 /** A witness that was opened, with the bytes that were signed. */
@@ -111,7 +113,9 @@ export function openWitness(
   const applied = safeNumber(said.applied, 0);
   const count = safeNumber(said.membership?.count ?? 0n, 1);
   const head = said.membership?.head;
+  const lackingSeq = safeNumber(said.lackingSeq, 0);
   if (
+    lackingSeq === undefined ||
     madeMs === undefined ||
     applied === undefined ||
     count === undefined ||
@@ -129,6 +133,7 @@ export function openWitness(
     applied,
     positions: positionsOf(said.positions),
     membership: { count, head },
+    lackingSeq,
     bytes,
   };
 }
@@ -151,6 +156,7 @@ function encodeWitness(
         count: BigInt(claims.membership.count),
         head: claims.membership.head,
       },
+      lackingSeq: BigInt(claims.lackingSeq),
     }),
   );
 }

@@ -112,44 +112,6 @@ describe("PROTOCOL 13.6: what others saw, and the log that changed does not show
     );
   });
 
-  test("in a device's first log, what its sender acknowledged before it joined settles nothing", async () => {
-    const relay = new FakeRelay(new World());
-    const { world } = relay;
-    const a = await founder(relay);
-    const s = await member(a);
-    await a.push("before");
-    await world.until(() => s.client.status().readCursor === 1);
-    await s.take();
-    const { logId } = relay.group;
-    const backup = relay.backup();
-    const early = witnessBy(s, { counter: 1_000, applied: 1 });
-    await s.push("of s");
-    await world.until(() => a.client.status().readCursor === 2);
-    await a.push("saw it");
-    await world.result(a.client.flush());
-    await s.client.close();
-    // The store's file is copied back without a new log id, and somebody joins before `s` is back.
-    relay.stop();
-    relay.restore(backup);
-    relay.group.logId = logId;
-    relay.start();
-    await world.until(() => relay.group.blobs.length === 2);
-    const b = await member(a);
-    await world.until(() => b.client.status().readCursor === 2);
-    passOn(b, s, early);
-    await world.run(60_000);
-    assert.deepEqual(b.integrity, []);
-    // Above where the log ended when it joined, it counts.
-    await a.push("after");
-    await world.until(() => b.client.status().readCursor === 3);
-    passOn(b, s, witnessBy(s, { counter: 1_001 }));
-    await world.run(1_000);
-    assert.deepEqual(
-      b.integrity.map(({ finding, sender, seq }) => [finding, sender, seq]),
-      [["DROPPED", s.client.deviceId, 1]],
-    );
-  });
-
   test("of a sender that has settled is a finding at once, as in a log that never changed", async () => {
     const { relay, world, a, b, s } = await restored();
     await s.start();

@@ -235,6 +235,40 @@ test("11.40 a sender forgets what an effective snapshot holds, and a relay that 
   assert.deepEqual(c.list, a.list);
 });
 
+test("13.8 13.16 what only a snapshot held that a restored relay lacks comes with another one, and who joins meanwhile waits for it", async () => {
+  const { relay, world, apps } = await group(2);
+  const [a, b] = apps as [ListApp, ListApp];
+  await b.device.push("b");
+  await agreeOn(world, apps, 1);
+  const early = relay.backup();
+  await a.device.push("one", "two");
+  await agreeOn(world, apps, 3);
+  await world.result(b.client.makeSnapshot());
+  const own = (app: ListApp) => app.device.disk.table("own").range(0).length;
+  await world.until(() => relay.group.retention.effective !== undefined && own(a) === 0);
+  await a.device.push("three");
+  await agreeOn(world, apps, 4);
+  relay.stop();
+  relay.restore(early);
+  relay.start();
+  await world.until(() => relay.group.senders.get(a.client.deviceId)?.seq === 3);
+  await world.until(() => a.client.status().queued === 0 && a.client.status().unacknowledged === 0);
+  assert.equal(a.device.inSync, false, "its first two are in no log and in no snapshot");
+  const c = await new App(relay).start({ name: "late" });
+  await c.joins(b);
+  await world.until(() => c.client.status().readCursor === relay.group.blobs.length);
+  assert.equal(relay.group.retention.effective, undefined);
+  assert.deepEqual(c.list, ["b"], "nothing is applied behind what is missing");
+  assert.equal(c.device.inSync, false);
+  // Nobody asks for it: the device that lacks something makes one.
+  await world.until(() => relay.group.retention.effective !== undefined);
+  await agreeOn(world, [a, b, c], 4);
+  for (const app of [a, b, c]) {
+    assert.deepEqual(app.device.integrity, []);
+    assert.deepEqual(app.gaps, []);
+  }
+});
+
 test("a full group can be made smaller: what cannot be pushed is not lost, and comes once there is room", async () => {
   const { relay, world, apps } = await group(2);
   const [a, b] = apps as [ListApp, ListApp];

@@ -129,6 +129,7 @@ describe("bad input to the decoders", () => {
         applied: 1,
         positions: new Map(),
         membership: { count: 2, head: chain.version.head },
+        lackingSeq: 3,
       },
       { groupId, keys, epoch: 1, witnessKey, random },
     );

@@ -77,6 +77,16 @@ describe("PROTOCOL 13.16: a sender that pushes again into a restored log", () =>
     assert.deepEqual(words([one, three_]), ["entry", "DROPPED"]);
   });
 
+  test("waits for a snapshot behind what it says that it lacks, and that excuses nothing else", () => {
+    const { writer, blobs } = three();
+    const [one, , three_] = blobs;
+    const four = writer.write();
+    const lacking = new Map([[idA, 2]]);
+    assert.deepEqual(words([one, three_, four], { lacking }), ["entry", "held", "held"]);
+    assert.deepEqual(words([one, three_], { lacking, resuming }), ["entry", "held"]);
+    assert.deepEqual(words([one, four], { lacking }), ["entry", "DROPPED"]);
+  });
+
   test("does not go on behind a blob that was refused, in this window or before", () => {
     const { blobs } = three();
     const [one, two, three_] = blobs;

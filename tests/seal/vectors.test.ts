@@ -414,6 +414,7 @@ test("vectors: a witness is made of these bytes and opens", () => {
       ]),
     ),
     membership: { count: witness.membership.count, head: fromHex(witness.membership.head) },
+    lackingSeq: 0,
   };
   const { epoch } = witness;
   const sealed = sealWitness(claims, {

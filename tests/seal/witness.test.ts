@@ -26,6 +26,7 @@ const claims: WitnessClaims = {
   applied: 77,
   positions: new Map([[idText(random(32)), { seq: 3, link: random(32) }]]),
   membership: { count: 2, head: random(32) },
+  lackingSeq: 9,
 };
 const sealing = { groupId, keys, epoch: 2, witnessKey, random };
 const opening = { groupId, deviceId, signingKey, witnessKey };

@@ -100,6 +100,11 @@ export class App {
     return this.#has.has(blobId);
   }
 
+  /** Everything that its state contains. */
+  get held(): readonly string[] {
+    return [...this.#has];
+  }
+
   /** A new process: what stands in the app's storage is what it knows. */
   begin(): void {
     const stored = this.#stored;
@@ -134,7 +139,7 @@ export class App {
   /** Its state, for others to take over. */
   save(): Uint8Array {
     const { cells, setters, clock } = this.#stored;
-    const saved: Saved = { ids: [...this.#has], cells: [...cells], setters: [...setters], clock };
+    const saved: Saved = { ids: this.held, cells: [...cells], setters: [...setters], clock };
     return utf8(JSON.stringify(saved));
   }
 
@@ -271,7 +276,7 @@ export class App {
     for (let at = from; at < cursor - 1; at++) {
       const blob = log.blobs[at] as LoggedBlob;
       // A removed device's count only once they are seen to lead up to its closing.
-      const late = this.#truth.removedEver.has(blob.sender);
+      const late = this.#truth.removedEver.has(blob.sender) || log.gaps.has(blob.sender);
       if (!late && !this.#has.has(blob.blobId) && !this.excused(blob)) {
         this.#world.fail(
           `1: ${this.#name} is handed cursor ${cursor}, and never ${blob.cursor} of ${this.#truth.nameOf(blob.sender)}`,

@@ -204,7 +204,10 @@ export class DeviceNode {
 
   #snapshotting(): SnapshotOptions {
     return {
-      snapshot: () => this.app.save(),
+      snapshot: () => {
+        this.#truth.saved(this.deviceId, this.app.held);
+        return this.app.save();
+      },
       restore: async (content, { position, replacesThrough }) => {
         const pieces: Uint8Array[] = [];
         for await (const piece of content) pieces.push(piece);
@@ -417,8 +420,9 @@ export class DeviceNode {
     if (status.membership === "removed" && !this.removed) {
       world.fail(`6: ${who} says that it is removed, and nobody removed it`);
     }
-    // What a removed device wrote waits until all of it is there.
-    const wrong = this.#falseFindings() + (truth.removedEver.size > 0 ? 0 : status.refused);
+    // What a removed device wrote waits until all of it is there, and so does what a snapshot must cover.
+    const waits = truth.removedEver.size > 0 || truth.log.gaps.size > 0;
+    const wrong = this.#falseFindings() + (waits ? 0 : status.refused);
     if (wrong > 0 && truth.forked.size === 0) {
       world.fail(`7: ${who} has ${status.refused} refused entries, ${status.findings} findings`);
     }
@@ -445,10 +449,7 @@ export class DeviceNode {
   #notInSync(log: Log, head: number, own: readonly Pushed[]): string {
     if (head > log.blobs.length) return `the log ends at ${log.blobs.length}`;
     const open = own.filter(
-      ({ blobId, lost }) =>
-        blobId !== undefined &&
-        !lost &&
-        (log.cursors.get(blobId) ?? Number.POSITIVE_INFINITY) > head,
+      ({ blobId, lost }) => blobId !== undefined && !lost && !log.holds(blobId, head),
     );
     if (open.length > 0) return `${open[0]?.name} is not known to it to be in the log`;
     const missing = this.app.notAcked(log, head);

@@ -106,7 +106,33 @@ const stories: readonly Found[] = [
     ],
   },
   {
-    what: "in a device's first log an acknowledgement from before it joined settles nothing",
+    what: "a device is not in sync while nobody holds for it what only a snapshot held that is gone",
+    seed: 3257,
+    without: [
+      [1, 7],
+      [10, 10],
+      [14, 14],
+      [16, 30],
+      [32, 34],
+      [36, 56],
+    ],
+  },
+  {
+    what: "who joins before another snapshot stands waits for it, and takes the gap for no lie",
+    seed: 3257,
+    without: [
+      [1, 7],
+      [9, 11],
+      [16, 16],
+      [18, 20],
+      [22, 24],
+      [27, 30],
+      [32, 37],
+      [40, 55],
+    ],
+  },
+  {
+    what: "who joined a log that was copied back learns of it when another device does",
     seed: 3586,
     without: [
       [2, 5],

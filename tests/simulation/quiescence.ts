@@ -240,7 +240,7 @@ export class Quiescence {
     const members = new Set(truth.log.members);
     for (const pushed of truth.pushed) {
       const { blobId, name, device, durable, lost } = pushed;
-      if (blobId === undefined || lost || truth.cursorOf(blobId) !== undefined) continue;
+      if (blobId === undefined || lost || truth.log.holds(blobId, truth.head)) continue;
       // A removed device keeps what it has queued, and a restored relay does not get it back.
       if (truth.removedEver.has(device) || !members.has(device)) continue;
       const restored = devices.some((each) => each.deviceId === device && each.restored);

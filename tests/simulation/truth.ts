@@ -4,6 +4,7 @@
  * something happens are checked here.
  */
 import type { BlobRow, CommitBatch, DeviceRow } from "../../server/store/contract.ts";
+import type { SnapshotRow } from "../../server/store/life.ts";
 import { decodeHeader } from "../../wire/blob-header.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { idText } from "../../wire/ids.ts";
@@ -57,6 +58,14 @@ export class Log {
   epoch = 0;
   /** Up to here headers, or bodies alone, may be gone: a snapshot stands in their place. */
   floor = 0;
+  /** The last seq of each sender. */
+  readonly last = new Map<string, number>();
+  /** Senders whose chain goes on behind what only a snapshot held that is gone: it waits for another one. */
+  readonly gaps = new Set<string>();
+  /** What the snapshots contain that the relay has, by their keys. */
+  readonly snapshots = new Map<number, readonly string[]>();
+  /** What the effective one contains. */
+  contained: ReadonlySet<string> = new Set();
 
   copy(): Log {
     const other = new Log();
@@ -67,7 +76,19 @@ export class Log {
     other.controlHeads = [...this.controlHeads];
     other.epoch = this.epoch;
     other.floor = this.floor;
+    for (const [key, ids] of this.snapshots) other.snapshots.set(key, ids);
+    other.contained = this.contained;
+    for (const [sender, seq] of this.last) other.last.set(sender, seq);
+    for (const sender of this.gaps) other.gaps.add(sender);
     return other;
+  }
+
+  /** Whether it has a blob up to a cursor, or the effective snapshot contains it. */
+  holds(blobId: string, through: number): boolean {
+    return (
+      (this.cursors.get(blobId) ?? Number.POSITIVE_INFINITY) <= through ||
+      this.contained.has(blobId)
+    );
   }
 
   get members(): string[] {
@@ -102,6 +123,8 @@ export class Truth {
   readonly pushed: Pushed[] = [];
   readonly byName = new Map<string, Pushed>();
   readonly queued = new Map<string, Pushed>();
+  /** What the last snapshot contains that a device's app gave. */
+  readonly #saved = new Map<string, readonly string[]>();
 
   constructor(world: World) {
     this.#world = world;
@@ -194,6 +217,8 @@ export class Truth {
       this.#closings.set(id, [...this.closingsOf(id), row.lastSeq]);
       this.#world.tell(`${this.nameOf(id)} is removed, behind its ${row.lastSeq}`);
     }
+    for (const { row } of batch.life?.snapshots ?? []) this.#snapshot(row);
+    for (const { snapshotKey } of batch.life?.effective ?? []) this.#takesEffect(snapshotKey);
     for (const { through } of batch.life?.trims ?? []) log.floor = Math.max(log.floor, through);
     for (const { cursor } of batch.life?.drops ?? []) this.#drop(cursor);
     if (batch.blobs.length > 0) {
@@ -243,6 +268,8 @@ export class Truth {
     if (header.seq !== row.seq) world.fail(`2: ${blobId} is ${header.seq}, and kept as ${row.seq}`);
     log.cursors.set(blobId, row.cursor);
     log.blobs.push(blob);
+    if (!restart && row.seq > (log.last.get(sender) ?? 0) + 1) log.gaps.add(sender);
+    log.last.set(sender, row.seq);
     this.ever.set(blobId, blob);
     const place = `${sender} ${row.seq}`;
     const other = this.#links.get(place);
@@ -251,6 +278,24 @@ export class Truth {
       world.tell(`${this.nameOf(sender)} has written two histories: two entries ${row.seq}`);
     }
     this.#links.set(place, link);
+  }
+
+  /** An app gives its state for a snapshot. */
+  saved(deviceId: string, ids: readonly string[]): void {
+    this.#saved.set(deviceId, ids);
+  }
+
+  #snapshot({ snapshotKey, deviceKey, effective }: SnapshotRow): void {
+    const { log } = this;
+    const author = log.devices.get(deviceKey);
+    const ids = author === undefined ? undefined : this.#saved.get(idText(author.deviceId));
+    log.snapshots.set(snapshotKey, ids ?? []);
+    if (effective) this.#takesEffect(snapshotKey);
+  }
+
+  #takesEffect(snapshotKey: number): void {
+    const { log } = this;
+    log.contained = new Set(log.snapshots.get(snapshotKey));
   }
 
   /** The relay lets a body go: its time has passed, or another entry takes its place. */

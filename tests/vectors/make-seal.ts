@@ -313,6 +313,7 @@ function witness() {
     applied: 41,
     positions: new Map([[idText(b.deviceId), { seq: 5, link: drawn("witnessed")(32) }]]),
     membership: { count: 2, head: drawn("head")(32) },
+    lackingSeq: 0,
   };
   const sealed = sealWitness(claims, {
     groupId,

@@ -122,6 +122,7 @@ export function refusedWitnessVectors(
         applied: 41,
         positions: new Map([[idText(b.deviceId), { seq: 5, link: drawn("witnessed")(32) }]]),
         membership: { count: 2, head: drawn("head")(32) },
+        lackingSeq: 0,
       },
       { groupId, keys, epoch: 7, witnessKey, random: drawn("refused witness") },
     );

@@ -23,6 +23,7 @@ export function witnessBy(device: Device, claims: Partial<WitnessClaims>): Seale
       applied: group.blobs.length,
       positions: new Map(),
       membership: chain.version,
+      lackingSeq: 0,
       ...claims,
     },
     {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/sealed/v1/witness.proto.
  */
 export const file_syncrelay_sealed_v1_witness: GenFile = /*@__PURE__*/
-  fileDesc("CiFzeW5jcmVsYXkvc2VhbGVkL3YxL3dpdG5lc3MucHJvdG8SE3N5bmNyZWxheS5zZWFsZWQudjEizQEKB1dpdG5lc3MSEQoJZGV2aWNlX2lkGAEgASgMEg8KB2NvdW50ZXIYAiABKAQSDwoHbWFkZV9tcxgDIAEoBBIOCgZsb2dfaWQYBCABKAwSDwoHYXBwbGllZBgFIAEoBBIyCglwb3NpdGlvbnMYBiADKAsyHy5zeW5jcmVsYXkuc2VhbGVkLnYxLlNlbmRlckxpbmsSOAoKbWVtYmVyc2hpcBgHIAEoCzIkLnN5bmNyZWxheS5zeW5jLnYxLk1lbWJlcnNoaXBWZXJzaW9uYgZwcm90bzM", [file_syncrelay_sealed_v1_entry, file_syncrelay_sync_v1_error]);
+  fileDesc("CiFzeW5jcmVsYXkvc2VhbGVkL3YxL3dpdG5lc3MucHJvdG8SE3N5bmNyZWxheS5zZWFsZWQudjEi4gEKB1dpdG5lc3MSEQoJZGV2aWNlX2lkGAEgASgMEg8KB2NvdW50ZXIYAiABKAQSDwoHbWFkZV9tcxgDIAEoBBIOCgZsb2dfaWQYBCABKAwSDwoHYXBwbGllZBgFIAEoBBIyCglwb3NpdGlvbnMYBiADKAsyHy5zeW5jcmVsYXkuc2VhbGVkLnYxLlNlbmRlckxpbmsSOAoKbWVtYmVyc2hpcBgHIAEoCzIkLnN5bmNyZWxheS5zeW5jLnYxLk1lbWJlcnNoaXBWZXJzaW9uEhMKC2xhY2tpbmdfc2VxGAggASgEYgZwcm90bzM", [file_syncrelay_sealed_v1_entry, file_syncrelay_sync_v1_error]);
 
 /**
  * What a device has verified and applied, for the other devices: "applied on
@@ -72,6 +72,16 @@ export type Witness = Message<"syncrelay.sealed.v1.Witness"> & {
    * @generated from field: syncrelay.sync.v1.MembershipVersion membership = 7;
    */
   membership?: MembershipVersion | undefined;
+
+  /**
+   * Of the blobs of this device up to this seq a restored relay lacks some, and
+   * the device cannot push them again: a snapshot that is gone held them. Its
+   * chain goes on behind them, and whoever reads it misses nothing else by that
+   * gap. 0: none. A witness that says only this names no log: 16 zero bytes.
+   *
+   * @generated from field: uint64 lacking_seq = 8;
+   */
+  lackingSeq: bigint;
 };
 
 /**
