@@ -22,6 +22,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { staleReports } from "./api-report.ts";
 import { compareFolders, listFiles } from "./files.ts";
 import { findViolations, readSources } from "./import-graph.ts";
 import { type Manifest, packageProblems } from "./package-content.ts";
@@ -231,6 +232,15 @@ async function checkInstalled(
   }
 }
 
+/** Whether the public API is what docs/api/ says: the step "build" has just built what is looked at. */
+function checkApi(): Remark {
+  const stale = staleReports(false);
+  if (stale.length > 0) {
+    throw new StepFailure(`${stale.join("\n")}\nnot what is declared; run: npm run api`);
+  }
+  return undefined;
+}
+
 /** What a page gets of the client: nothing of Node, within its budget, and only what it imports. */
 async function checkPage(): Promise<Remark> {
   const whole = await bundlePage('export * from "./client/platform/browser/index.ts";', root);
@@ -257,6 +267,7 @@ const steps: readonly Step[] = [
   program("lint", "oxlint: mistakes, promises, who may import whom", "npm", "run", "lint"),
   { name: "imports", what: "the import graph, further than one step", run: checkImports },
   program("types", "tsc: types", "tsc", "--noEmit"),
+  program("types-example", "tsc: types of the example", "tsc", "-p", "examples/cashtable"),
   program("schema", "buf: lint of the schema", "buf", "lint"),
   program(
     "schema-format",
@@ -277,6 +288,7 @@ const steps: readonly Step[] = [
     },
   },
   program("build", "dist/", "npm", "run", "build"),
+  { name: "api", what: "the public API is what docs/api/ says", run: checkApi },
   { name: "page", what: "the client as a page gets it", run: checkPage },
   { name: "package", what: "the package as npm would publish it", run: checkPackage },
 ];

@@ -18,10 +18,13 @@ const policy = [
   "trusted-types offline",
 ].join("; ");
 
-/** The policy stands in the page itself, for servers that set no headers. While developing, Vite's own code would break it. */
+/**
+ * The policy stands in the page itself, for servers that set no headers. While developing, Vite's own code
+ * would break it; in the app, Tauri has one of its own.
+ */
 const contentSecurityPolicy: Plugin = {
   name: "content-security-policy",
-  apply: "build",
+  apply: (_config, { command }) => command === "build" && !("TAURI_ENV_PLATFORM" in process.env),
   transformIndexHtml: () => [
     {
       tag: "meta",

@@ -84,11 +84,9 @@ export function AddDevice({ close }: { readonly close: () => void }) {
         <div class="invite">
           <QrCode text={invite.link} label="QR code of the pairing link" />
           <div>
-            <p>Scan it with the other device's camera,</p>
-            <p>
-              <CopyLink link={invite.link} /> into its address bar,
-            </p>
-            <p>or type there, under “Add this device”:</p>
+            <p>Scan it with the other device's camera, or open the link there:</p>
+            <CopyLink link={invite.link} />
+            <p>Or type the code there, under “Add this device”:</p>
             <p class="code">{invite.code}</p>
             <p class="hint">
               with the relay address

@@ -88,7 +88,9 @@ export function Overview() {
             {categories.map(({ id, name, spent }) => (
               <li key={id}>
                 <span>{name}</span>
-                <meter min={0} max={most} value={spent} aria-label={name} />
+                <span class="share" aria-hidden="true">
+                  <span style={{ width: `${(spent / most) * 100}%` }} />
+                </span>
                 <span class="number">{formatAmount(spent, currency)}</span>
               </li>
             ))}
