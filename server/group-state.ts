@@ -4,6 +4,7 @@
  * commit that wrote them. What may lag behind the disk stands beside them.
  */
 import { idText } from "../wire/ids.ts";
+import type { TokenBucket } from "./rate-limit.ts";
 import type { DeviceRow, GroupRow, LoadedGroup } from "./store/contract.ts";
 import type { SnapshotRow } from "./store/life.ts";
 
@@ -20,6 +21,8 @@ export class DeviceEntry {
   soft = false;
   /** A remover must see more of this device first; until then nothing is taken from it. */
   heldUntilMs = 0;
+  /** What it may push, on whatever connection: coming back gains it nothing. */
+  pushes: TokenBucket | undefined;
   /** Its group was deleted: nothing is written about it any more. */
   gone = false;
 

@@ -24,6 +24,7 @@ import { LogRenewals } from "./log-renewals.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
 import { PresenceNews } from "./presence-news.ts";
+import { pushRateOf } from "./rate-limit.ts";
 import type { HelloRequest, ReadPosition } from "./requests.ts";
 import { type LifeNotice, lifeNotice, urgencyOf } from "./retention.ts";
 import type { Return } from "./returns.ts";
@@ -618,9 +619,13 @@ export class Relay implements SessionHost {
    */
   #forget(): void {
     if (this.#keeper.busy || this.desk.busy) return;
+    const nowMs = this.world.monotonicMs();
     for (const [key, live] of this.#groups) {
       if (live.sessions.size > 0 || live.held > 0) continue;
-      if ([...live.entry.devices.values()].some((device) => device.soft)) continue;
+      const rate = pushRateOf(live.entry.row, this.#options.limits);
+      const pending = (device: DeviceEntry): boolean =>
+        device.soft || device.pushes?.full(rate, nowMs) === false;
+      if ([...live.entry.devices.values()].some(pending)) continue;
       this.#groups.delete(key);
     }
   }

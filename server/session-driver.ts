@@ -31,7 +31,7 @@ import { heldBytes, type LifeRequest } from "./life-requests.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { envelopeBound, type RelayOptions } from "./options.ts";
 import { type PresenceNews, presenceOf } from "./presence-news.ts";
-import { pushRateOf } from "./rate-limit.ts";
+import { pushRateOf, TokenBucket } from "./rate-limit.ts";
 import type { HelloRequest, MembershipRequest, ReadPosition } from "./requests.ts";
 import type { LifeNotice } from "./retention.ts";
 import type { Return } from "./returns.ts";
@@ -480,13 +480,16 @@ export class SessionDriver {
       if (other.device === undefined || other.device === device) continue;
       presence.push(presenceOf(other.device, other.presence));
     }
-    this.#session.takePushRate(pushRateOf(row, options.limits));
+    const rate = pushRateOf(row, options.limits);
+    this.#session.takePushRate(rate);
+    device.pushes ??= new TokenBucket(rate, this.#relay.world.monotonicMs());
     this.step({
       kind: "greeted",
       greeting: {
         kind: "member",
         groupId: row.groupId,
         deviceKey: device.row.deviceKey,
+        pushes: device.pushes,
         sentThrough: cursor,
         welcome: memberWelcome(
           hello.version,

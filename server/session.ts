@@ -99,6 +99,8 @@ export type Greeting =
       readonly kind: "member";
       readonly groupId: Uint8Array;
       readonly deviceKey: number;
+      /** The device's, which all its sessions take from. */
+      readonly pushes: TokenBucket;
       /** The device's read cursor where it belongs to this log, else 0. */
       readonly sentThrough: number;
       readonly welcome: EnvelopeBody;
@@ -297,7 +299,7 @@ export class Session {
       kind: "member",
       groupId: greeting.groupId,
       deviceKey: greeting.deviceKey,
-      pushes: new TokenBucket(this.#pushRate, nowMs),
+      pushes: greeting.pushes,
       sentThrough: greeting.sentThrough,
       notified: false,
       pull: undefined,

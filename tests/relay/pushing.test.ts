@@ -384,3 +384,45 @@ test("5.14 a store that breaks inside a commit and comes back lets cursors go on
   }
   assert.deepEqual(cursors, [1n, 2n, 3n]);
 });
+
+test("5.11 a device that connects again pushes no more than it could have, and no less", async () => {
+  const world = new RelayWorldUnderTest({ limits: { pushesPerS: 1, pushesBurst: 3 } });
+  const [a, b] = [new ChainDevice(1), new ChainDevice(2)];
+  await world.found(a, b);
+  const first = await world.member(a);
+  for (let i = 0; i < 3; i++) first.push([a.next()]);
+  await settled();
+  first.cut();
+  // Long enough for the group to be forgotten, if that were by time alone; its bucket has one by then.
+  world.pass(1_000);
+  const again = await world.member(a);
+  again.push([a.next()]);
+  again.push([a.make()]);
+  await settled();
+  assert.equal(again.all("pushAck").length, 1);
+  assert.equal(again.last("error").code, ErrorCode.RATE_LIMITED);
+  const other = await world.member(b);
+  for (let i = 0; i < 3; i++) other.push([b.next()]);
+  await settled();
+  assert.equal(other.all("pushAck").length, 3, "each device has its own");
+});
+
+test("5.11 a group is not forgotten while a device of it would gain pushes by that", async () => {
+  const world = new RelayWorldUnderTest({ limits: { pushesPerS: 1, pushesBurst: 60 } });
+  const a = new ChainDevice(1);
+  await world.found(a);
+  const first = await world.member(a);
+  for (let i = 0; i < 60; i++) first.push([a.next()]);
+  await settled();
+  first.cut();
+  const passed = async (ms: number) => {
+    world.pass(ms);
+    await settled();
+    world.pass(0);
+    await settled();
+  };
+  await passed(40_000);
+  assert.equal(world.relay.liveGroups, 1);
+  await passed(40_000);
+  assert.equal(world.relay.liveGroups, 0);
+});

@@ -11,6 +11,7 @@ import {
   device,
   deviceKey,
   envelope,
+  memberGreeting,
   outcome,
   quietNotice,
   sessionIn,
@@ -387,6 +388,7 @@ test("4.6 4.10 witnesses follow the Welcome and nothing comes before it", () => 
         kind: "member",
         groupId: bytes(32, 1),
         deviceKey,
+        pushes: memberGreeting.pushes,
         sentThrough: 0,
         welcome: { case: "welcome", value: {} },
         witnesses: [

@@ -3,6 +3,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type Envelope, EnvelopeSchema } from "../../gen/syncrelay/sync/v1/envelope_pb.ts";
 import { SnapshotUrgency } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { defaultLimits, type RelayLimits } from "../../server/options.ts";
+import { pushRateOf, TokenBucket } from "../../server/rate-limit.ts";
 import type { LifeNotice } from "../../server/retention.ts";
 import {
   type Greeting,
@@ -32,6 +33,7 @@ export const memberGreeting: Extract<Greeting, { kind: "member" }> = {
   kind: "member",
   groupId,
   deviceKey,
+  pushes: new TokenBucket(pushRateOf(undefined, defaultLimits), 0),
   sentThrough: 0,
   welcome: { case: "welcome", value: { version: 1 } },
   witnesses: [],
@@ -61,7 +63,11 @@ export function sessionIn(
   else if (state !== "greeting") {
     step({
       kind: "greeted",
-      greeting: { ...memberGreeting, sentThrough: options.sentThrough ?? 0 },
+      greeting: {
+        ...memberGreeting,
+        pushes: new TokenBucket(pushRateOf(undefined, { ...defaultLimits, ...options.limits }), 0),
+        sentThrough: options.sentThrough ?? 0,
+      },
     });
   }
   if (state === "draining") step({ kind: "drain" });
