@@ -32,16 +32,27 @@ export function copyBytes(bytes: Uint8Array): Uint8Array {
  */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a === b) return true;
-  if (a.byteLength !== b.byteLength) return false;
+  // Asked for once: it is a call where arrays of several kinds come by.
+  const { byteLength } = a;
+  if (byteLength !== b.byteLength) return false;
   let difference = 0;
-  for (let i = 0; i < a.byteLength; i++) difference |= (a[i] as number) ^ (b[i] as number);
+  let i = 0;
+  for (const strides = byteLength - 3; i < strides; i += 4) {
+    difference |=
+      ((a[i] as number) ^ (b[i] as number)) |
+      ((a[i + 1] as number) ^ (b[i + 1] as number)) |
+      ((a[i + 2] as number) ^ (b[i + 2] as number)) |
+      ((a[i + 3] as number) ^ (b[i + 3] as number));
+  }
+  for (; i < byteLength; i++) difference |= (a[i] as number) ^ (b[i] as number);
   return difference === 0;
 }
 
 /** Whether every byte is zero. Takes the same time whatever the bytes are. */
 export function isZero(bytes: Uint8Array): boolean {
+  const { byteLength } = bytes;
   let any = 0;
-  for (let i = 0; i < bytes.byteLength; i++) any |= bytes[i] as number;
+  for (let i = 0; i < byteLength; i++) any |= bytes[i] as number;
   return any === 0;
 }
 
