@@ -54,7 +54,8 @@ export function unpad(padded: Uint8Array): Uint8Array | undefined {
   const end = offset + length;
   if (end > padded.byteLength) return undefined;
   // Anything but zeros would be a place to hide something beside what was hashed.
-  for (let i = end, length = padded.byteLength; i < length; i++) if (padded[i] !== 0) return undefined;
+  const { byteLength } = padded;
+  for (let i = end; i < byteLength; i++) if (padded[i] !== 0) return undefined;
   return padded.subarray(offset, end);
 }
 

@@ -19,6 +19,17 @@ import { filled } from "./support.ts";
 
 const bytes = fc.uint8Array({ maxLength: 40 });
 
+test("bytes: one byte that differs is seen wherever it stands", () => {
+  for (let length = 1; length <= 40; length++) {
+    for (let at = 0; at < length; at++) {
+      const a = filled(7, length);
+      const b = copyBytes(a);
+      b[at] = 8;
+      assert.equal(equalBytes(a, b), false, `${at} of ${length}`);
+    }
+  }
+});
+
 test("bytes: comparing, joining and copying agree with Node's own", () => {
   fc.assert(
     fc.property(bytes, bytes, (a, b) => {
