@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
 import { after, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
-import type { BrowserContext, Locator, Page } from "playwright-core";
+import type { BrowserContext, Locator, Page, WebSocketRoute } from "playwright-core";
 import { build } from "vite";
 import { newContext } from "./chromium.ts";
 
@@ -60,15 +60,42 @@ export async function serveApp(t: TestContext): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
 }
 
+/** What a device's sockets go through: it can be cut. */
+class Line {
+  readonly #open = new Set<WebSocketRoute>();
+  #cut = false;
+
+  opened(socket: WebSocketRoute): void {
+    if (this.#cut) {
+      void socket.close();
+      return;
+    }
+    this.#open.add(socket);
+    socket.connectToServer();
+  }
+
+  cut(): void {
+    this.#cut = true;
+    for (const socket of this.#open) void socket.close();
+    this.#open.clear();
+  }
+
+  mend(): void {
+    this.#cut = false;
+  }
+}
+
 /** Somebody's device: a browser profile with the app open in it. */
 export class Someone {
   readonly page: Page;
   readonly context: BrowserContext;
   readonly address: string;
+  readonly line: Line;
   /** What the page complained of, beside being offline. */
   readonly complaints: string[] = [];
 
-  private constructor(context: BrowserContext, page: Page, address: string) {
+  private constructor(context: BrowserContext, page: Page, address: string, line: Line) {
+    this.line = line;
     this.context = context;
     this.page = page;
     this.address = address;
@@ -87,12 +114,32 @@ export class Someone {
     options: { readonly link?: string; readonly width?: number; readonly dark?: boolean } = {},
   ): Promise<Someone> {
     const context = await newContext(t);
+    const line = new Line();
+    await context.routeWebSocket(/./u, (socket) => line.opened(socket));
     const page = await context.newPage();
     await page.setViewportSize({ width: options.width ?? 1280, height: 860 });
-    await page.emulateMedia({ colorScheme: options.dark === true ? "dark" : "light" });
-    const someone = new Someone(context, page, address);
+    await page.emulateMedia({
+      colorScheme: options.dark === true ? "dark" : "light",
+      reducedMotion: "reduce",
+    });
+    const someone = new Someone(context, page, address, line);
     await page.goto(options.link ?? address);
     return someone;
+  }
+
+  /** No network: neither relay nor the server of the page is reached. */
+  async leaves(): Promise<void> {
+    this.line.cut();
+    await this.context.setOffline(true);
+    await this.becomes(/Offline|Connecting/);
+  }
+
+  async comesBack(): Promise<void> {
+    this.line.mend();
+    await this.context.setOffline(false);
+    // Or it waits until it tries again by itself.
+    const now = this.button("Try now");
+    if (await now.isVisible()) await now.click().catch(() => undefined);
   }
 
   button(name: string | RegExp, within: Page | Locator = this.page): Locator {
@@ -178,6 +225,18 @@ export class Someone {
         (await card.locator(".amount").textContent()) ?? "";
     }
     return all;
+  }
+
+  /** The month's transactions as they are shown: payee and amount, the newest first. */
+  async shown(): Promise<string[]> {
+    await this.go("Transactions");
+    return await this.page
+      .locator(".book tbody tr")
+      .evaluateAll((rows) =>
+        rows.map((row) =>
+          [".payee button", ".sum"].map((part) => row.querySelector(part)?.textContent).join(" "),
+        ),
+      );
   }
 
   /** Waits for the word in the corner. */

@@ -71,6 +71,8 @@ export class IndexedDbDocStore implements DocStore {
       update === undefined
         ? undefined
         : tx.objectStore(updates).add({ update, pending } satisfies Row);
+    // Nothing follows: it is written also where the page goes now.
+    if (position === undefined) tx.commit();
     await done;
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no other origin
     this.#channel.postMessage(change);

@@ -50,6 +50,20 @@ export class Session {
     return () => void this.#changed.delete(changed);
   }
 
+  /** Resolves when what was entered is safe on this device, or it is told that it is not. */
+  async stored(): Promise<void> {
+    let off = (): void => undefined;
+    const told = new Promise<void>((resolve) => {
+      const look = (): void => {
+        if (this.problem !== undefined) resolve();
+      };
+      off = this.subscribe(look);
+      look();
+    });
+    await Promise.race([this.provider.settled(), told]);
+    off();
+  }
+
   /** Opens the device under a name, or for a relay, before it comes into a group. */
   async reopen(options: DeviceOptions): Promise<void> {
     await this.client.close();

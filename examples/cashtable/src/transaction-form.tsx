@@ -55,6 +55,7 @@ export function TransactionForm(props: {
         made: transaction?.made ?? Date.now(),
       });
       for (const file of files) await receipts.add(id, file);
+      await session.stored();
     });
     if (ok) close();
   };
