@@ -23,6 +23,7 @@ import { LifeDesk, type Task } from "./life-desk.ts";
 import { LogRenewals } from "./log-renewals.ts";
 import { Mailboxes } from "./mailboxes.ts";
 import type { RelayOptions } from "./options.ts";
+import { Outbound } from "./outbound.ts";
 import { PresenceNews } from "./presence-news.ts";
 import { pushRateOf } from "./rate-limit.ts";
 import type { HelloRequest, ReadPosition } from "./requests.ts";
@@ -59,6 +60,7 @@ export class Relay implements SessionHost {
   #options: RelayOptions;
   readonly mailboxes = new Mailboxes<SessionDriver>();
   readonly presence: PresenceNews;
+  readonly outbound = new Outbound();
   readonly #committer: Committer;
   readonly #groups = new Map<string, LiveGroup>();
   readonly #loading = new Map<string, Promise<LiveGroup | undefined>>();

@@ -30,6 +30,7 @@ import { effectiveOf, type LifeDesk } from "./life-desk.ts";
 import { heldBytes, type LifeRequest } from "./life-requests.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { envelopeBound, type RelayOptions } from "./options.ts";
+import type { Outbound } from "./outbound.ts";
 import { type PresenceNews, presenceOf } from "./presence-news.ts";
 import { pushRateOf, TokenBucket } from "./rate-limit.ts";
 import type { HelloRequest, MembershipRequest, ReadPosition } from "./requests.ts";
@@ -111,6 +112,8 @@ export interface SessionHost {
   notice(live: LiveGroup, device: DeviceEntry): LifeNotice;
   /** Tells a group's other sessions whether a device is there. */
   readonly presence: PresenceNews;
+  /** What waits to be sent on all connections. */
+  readonly outbound: Outbound;
 }
 
 /** Bytes of one session's requests that wait for a commit before it is read no further. */
@@ -189,7 +192,7 @@ export class SessionDriver {
   }
 
   get #outboundBytesMax(): number {
-    return this.#relay.options.limits.outboundBytesMax;
+    return this.#relay.outbound.boundOf(this.#relay.options.limits.outboundBytesMax);
   }
 
   /** Takes over what the relay, or its group, allows now; sizes stay as the device was told them. */
@@ -584,7 +587,7 @@ export class SessionDriver {
     const rows = await this.#relay.store.readBlobs(entry.row.groupKey, pull.after, last, {
       rowsMax: windowBlobsMax,
       bytesMax: Math.min(
-        pageBytesMax - windowBlobsMax * storedBlobOverheadBytes,
+        this.#relay.outbound.boundOf(pageBytesMax - windowBlobsMax * storedBlobOverheadBytes),
         Math.max(1, pull.windowBytes),
       ),
     });

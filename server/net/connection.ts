@@ -14,6 +14,7 @@ import { pingIntervalMs, recordEnvelopesMax } from "../../wire/limits.ts";
 import { prologue } from "../../wire/protocol.ts";
 import { openRecord, sealRecord } from "../../wire/records.ts";
 import type { Counters } from "../counters.ts";
+import type { Outbound } from "../outbound.ts";
 import { readHello } from "../requests.ts";
 import type { Port, SessionDriver } from "../session-driver.ts";
 
@@ -25,6 +26,8 @@ export interface ConnectionOptions {
   /** A record takes no further envelope once it holds so much. */
   readonly recordBytesTarget: number;
   readonly counters: Counters;
+  /** What waits to be sent on all connections; this one keeps its share of it. */
+  readonly outbound: Outbound;
   readonly nowMs: () => number;
   readonly handshakeMsMax: number;
   /** The channel stands and `Hello` is read: the session it becomes. */
@@ -60,6 +63,8 @@ export class Connection implements Port {
   #transport: Transport | undefined;
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
+  /** Its share of what waits on all connections, as last told. */
+  #countedBytes = 0;
   #flushing = false;
   #pauses = 0;
   #waiting: { bytes: number; run: () => void }[] = [];
@@ -96,6 +101,7 @@ export class Connection implements Port {
     if (this.#transport === undefined) return;
     this.#queue.push(envelope);
     this.#queuedBytes += envelope.byteLength;
+    this.#count(this.outboundBytes);
     if (this.#flushing) return;
     this.#flushing = true;
     queueMicrotask(() => this.#flush());
@@ -253,12 +259,19 @@ export class Connection implements Port {
       first = i + 1;
       bytes = 0;
     }
+    this.#count(this.outboundBytes);
+  }
+
+  #count(bytes: number): void {
+    this.#options.outbound.bytes += bytes - this.#countedBytes;
+    this.#countedBytes = bytes;
   }
 
   /** A failed write is followed by `close`, which does what there is to do. */
   readonly #onSent = (): void => {
     // Not otherwise: what the system's buffers take says nothing of the peer.
     if (this.#pingWaits) this.#missedPings = 0;
+    if (this.#state.kind !== "closed") this.#count(this.outboundBytes);
     this.#wake();
   };
 
@@ -303,6 +316,7 @@ export class Connection implements Port {
     const state = this.#state;
     if (state.kind === "closed") return;
     this.#state = { kind: "closed" };
+    this.#count(0);
     this.#transport?.close();
     this.#transport = undefined;
     if (state.kind === "open") state.session.lost();

@@ -222,6 +222,7 @@ export class Listener {
       recordBytesMax: recordBound(limits),
       recordBytesTarget: envelopeBound(limits),
       counters: relay.counters,
+      outbound: relay.outbound,
       nowMs: relay.world.monotonicMs,
       handshakeMsMax: limits.handshakeMsMax,
       onHello: (port, deviceId, hello) => relay.attach(port, deviceId, address.key, hello),

@@ -442,3 +442,26 @@ test("4.15 over sockets: a relay that shuts down ends its sessions with DRAINING
   await listener.close(1_000);
   await settled();
 });
+
+test("3.12 what waits on all connections is known, and gone with the connection", async () => {
+  const { world, member, device } = await listening();
+  const { device: silent } = await member(1);
+  silent.socket.pause();
+  const [session] = world.relay.sessions;
+  assert.ok(session !== undefined);
+  for (let i = 0; i < 16; i++) session.port.send(bytes(1024 * 1024, i));
+  assert.equal(world.relay.outbound.bytes, 16 * 1024 * 1024);
+  // What the system took is no longer the relay's; the rest is.
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(world.relay.outbound.bytes > 1024 * 1024, `${world.relay.outbound.bytes} bytes`);
+  assert.equal(world.relay.outbound.bytes, session.port.outboundBytes);
+  silent.socket.terminate();
+  silent.socket.resume();
+  await silent.closed;
+  while (world.relay.sessionCount > 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(world.relay.outbound.bytes, 0);
+  const reading = await device(2).handshake(hello());
+  await reading.envelope("welcome");
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(world.relay.outbound.bytes, 0, "what is read is not waiting");
+});

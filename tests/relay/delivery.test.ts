@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { outboundAllBytesMax, outboundLeastBytes } from "../../server/outbound.ts";
 import { openMemoryStore } from "../../server/store/memory-store.ts";
 import { storeUnavailable } from "../../server/store/store-errors.ts";
 import { concatBytes } from "../../wire/bytes.ts";
@@ -384,4 +385,31 @@ test("1.4 the log goes on over a crash: what was acknowledged is there, and no c
   again.push([a.next()]);
   await settled();
   assert.deepEqual(again.last("pushAck").cursors, [3n]);
+});
+
+test("6.11 the more waits on all connections, the less each may add, and pages get small", async () => {
+  const { world, a, first, second } = await two();
+  for (let i = 0; i < 8; i++) first.push([a.next({ bodyBytes: 10_000 })]);
+  await settled();
+  second.port.stuck = true;
+  second.port.stuckBytes = outboundLeastBytes;
+  assert.equal(second.session.crowded, false);
+  world.relay.outbound.bytes = outboundAllBytesMax;
+  assert.equal(second.session.crowded, true);
+  second.said();
+  // Who reads is served on, a little at a time; who does not gets nothing more.
+  for (const peer of [first, second]) {
+    peer.said();
+    peer.ask({ case: "pull", value: { after: 0n, windowBytes: pullWindowBytesMax } });
+  }
+  await settled();
+  assert.deepEqual(second.said(), []);
+  const pages = first.all("blobs");
+  assert.equal(pages.at(-1)?.through, 8n);
+  for (const page of pages)
+    assert.ok(page.blobs.length <= 2, `${page.blobs.length} blobs in a page`);
+  world.relay.outbound.bytes = 0;
+  second.port.drain();
+  await settled();
+  assert.equal(second.last("blobs").through, 8n);
 });

@@ -127,6 +127,7 @@ export class RaceRelay {
       recordBytesMax: recordBound(limits),
       recordBytesTarget: envelopeBound(limits),
       counters: relay.counters,
+      outbound: relay.outbound,
       nowMs: () => this.#world.nowMs,
       handshakeMsMax: limits.handshakeMsMax,
       onHello: (port, deviceId, hello) => relay.attach(port, deviceId, idText(deviceId), hello),

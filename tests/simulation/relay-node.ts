@@ -204,6 +204,7 @@ export class RelayNode {
       recordBytesMax: recordBound(limits),
       recordBytesTarget: envelopeBound(limits),
       counters: relay.counters,
+      outbound: relay.outbound,
       nowMs: () => this.#world.nowMs,
       handshakeMsMax: limits.handshakeMsMax,
       onHello: (port, deviceId, hello) => {
