@@ -8,6 +8,7 @@ import type { StoredBlob } from "../gen/syncrelay/sync/v1/log_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
+import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
 import { ControlRun } from "./control-run.ts";
@@ -191,8 +192,8 @@ class Walk {
     }
     const known = this.#chain.version;
     // It may have grown since; what was gone by must stand in it.
-    const same = chain.version.count === known.count && equalBytes(chain.version.head, known.head);
-    if (!same && chain.version.count <= known.count) {
+    const last = run.blobs[known.count - 1];
+    if (last === undefined || !equalBytes(blake2b256(last), known.head)) {
       const rolledBack = chain.version.count < known.count;
       this.#problem({
         finding: nameOf(

@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { VerificationReport } from "../../client/index.ts";
+import { rename } from "../../client/seal/changes.ts";
+import { deriveDeviceKeys } from "../../client/seal/keys.ts";
+import { readChain } from "../../client/seal/membership.ts";
 import { BodyState } from "../../gen/syncrelay/sync/v1/log_pb.ts";
 import { utf8 } from "../../wire/bytes.ts";
 import { type Device, founder, member } from "./support/devices.ts";
@@ -154,6 +157,26 @@ describe("verify", () => {
       report.problems.map(({ finding, sender }) => [finding, sender]),
       // Without its addition the second device is no member of what is shown.
       [["MEMBERSHIP_ALTERED", undefined]],
+    );
+  });
+
+  test("names a longer membership history that is not the one gone by", async () => {
+    const { relay, world, a, b } = await inSync();
+    await world.result(a.client.rename("renamed"));
+    await world.until(() => b.client.devices().some(({ name }) => name === "renamed"));
+    assert.equal((await world.result(b.client.verify())).ok, true);
+    const { control, groupId } = relay.group;
+    const keys = deriveDeviceKeys(a.disk.table("device").get("seed") as Uint8Array);
+    control.pop();
+    for (const name of ["other", "others"]) {
+      const random = (length: number): Uint8Array => world.random(length);
+      const chain = readChain(control, { groupId, keys });
+      control.push(rename(chain, name, { keys, random, nowMs: 1 }).controlBlob);
+    }
+    const { problems } = await world.result(b.client.verify());
+    assert.deepEqual(
+      problems.map(({ finding }) => finding),
+      ["MEMBERSHIP_FORKED"],
     );
   });
 });
