@@ -1,4 +1,4 @@
-# A relay in a container: no root, no shell needed, nothing writable but /data. Builds for amd64 and arm64.
+# A relay in a container: no root, nothing writable but /data. Builds for amd64 and arm64.
 #
 #   docker build -t sync-relay .
 #   docker run -d --name sync-relay -p 8080:8080 -v sync-relay:/data --read-only --cap-drop ALL sync-relay
@@ -17,13 +17,13 @@ COPY wire wire
 COPY server server
 COPY client client
 COPY cli cli
-RUN npm run build
+RUN npm run build && find dist -type f -name '*.d.ts' -delete
 
 # ---- node_modules of the relay, with its native parts for this platform ------------------------------
 FROM node:24-bookworm-slim AS modules
 WORKDIR /app
 RUN apt-get update \
-  && apt-get install -y --no-install-recommends g++ make python3 \
+  && apt-get install -y --no-install-recommends busybox-static g++ make python3 \
   && rm -rf /var/lib/apt/lists/*
 COPY package.json package-lock.json ./
 # Where no prebuilt SQLite is to be had, it is built; the headers are those of this image.
@@ -35,22 +35,38 @@ RUN cd node_modules \
   && find sqlite3/build -name obj.target -prune -exec rm -rf {} + \
   && find . -path '*/prebuilds/*' -mindepth 3 -maxdepth 3 -type d \
     ! -name "linux-$(node -p process.arch)" -exec rm -rf {} + \
-  && find . -type f \( -name '*.md' -o -name '*.map' -o -name '*.ts' \) -delete \
+  && find . -type f \( -name '*.md' -o -name '*.map' -o -name '*.ts' -o -name '*.cts' -o -name '*.mts' \
+    -o -name '*.c' -o -name '*.h' -o -name '*.gyp' -o -name '*.bare' \) -delete \
+  && find . -type d \( -name test -o -name tests -o -name docs -o -name example -o -name examples -o -name benchmarks \) \
+    -prune -exec rm -rf {} + \
   && find . -type d -empty -delete
+# The root of the last stage: the interpreter without its symbols, the libraries that it and the native parts
+# name, and a shell for who looks inside. No package manager, no other program.
+RUN mkdir -p /root-of-relay/usr/local/bin /root-of-relay/usr/bin /root-of-relay/bin /root-of-relay/etc \
+  && strip -o /root-of-relay/usr/local/bin/node /usr/local/bin/node \
+  && find node_modules -name '*.node' -exec strip --strip-unneeded {} + \
+  && { ldd /usr/local/bin/node; find node_modules -name '*.node' -exec ldd {} +; } \
+    | grep -oE '(/[^ :]+)+ \(0x' | cut -d ' ' -f 1 | sort -u | xargs cp -L --parents -t /root-of-relay \
+  && cp /bin/busybox /root-of-relay/bin/ \
+  && ln -s busybox /root-of-relay/bin/sh && ln -s busybox /root-of-relay/bin/cat && ln -s busybox /root-of-relay/bin/ls \
+  && ln -s ../../bin/busybox /root-of-relay/usr/bin/env \
+  && echo 'relay:x:10001:10001::/data:/bin/sh' > /root-of-relay/etc/passwd \
+  && echo 'relay:x:10001:' > /root-of-relay/etc/group
 
 # ---- the relay ----------------------------------------------------------------------------------------
-FROM debian:bookworm-slim
-# The interpreter alone: no npm, no package manager of its own.
-COPY --from=modules /usr/local/bin/node /usr/local/bin/node
+FROM scratch
+COPY --from=modules /root-of-relay /
 WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=modules /app/node_modules node_modules
 COPY --from=dist /src/dist dist
-RUN ln -s /app/dist/cli/relay/main.js /usr/local/bin/sync-relay \
-  && install -d -o 10001 -g 10001 -m 0700 /data
+RUN /bin/busybox ln -s /app/dist/cli/relay/main.js /usr/local/bin/sync-relay \
+  && /bin/busybox mkdir -p -m 1777 /tmp && /bin/busybox mkdir -m 0700 /data && /bin/busybox chown 10001:10001 /data
 # A small young generation and one allocator arena: about 11 MiB less when idle. A busy relay trades that back
 # for fewer collections: -e NODE_OPTIONS= -e MALLOC_ARENA_MAX=
-ENV NODE_ENV=production \
+ENV PATH=/usr/local/bin:/usr/bin:/bin \
+  HOME=/data \
+  NODE_ENV=production \
   NODE_OPTIONS=--max-semi-space-size=2 \
   MALLOC_ARENA_MAX=1 \
   SYNC_RELAY_DATA=/data \
