@@ -1,0 +1,22 @@
+/**
+ * What a piece of work allocates on the JavaScript heap, in bytes: a measure of its cost that neither
+ * the machine's speed nor its mood moves. Buffers outside the heap do not count.
+ */
+import { GCProfiler, getHeapStatistics } from "node:v8";
+
+/** Runs work and returns what it allocated. Run it once before: code that is compiled allocates, too. */
+export async function allocatedBy(work: () => void | Promise<void>): Promise<number> {
+  const profiler = new GCProfiler();
+  profiler.start();
+  const start = getHeapStatistics().used_heap_size;
+  await work();
+  const end = getHeapStatistics().used_heap_size;
+  const { statistics } = profiler.stop();
+  let allocated = 0;
+  let after = start;
+  for (const collection of statistics) {
+    allocated += collection.beforeGC.heapStatistics.usedHeapSize - after;
+    after = collection.afterGC.heapStatistics.usedHeapSize;
+  }
+  return allocated + end - after;
+}
