@@ -47,6 +47,14 @@ test("a book on this device alone, by keyboard", { skip }, async (t) => {
   assert.equal(await page.locator(".book tbody tr").count(), 1);
   await page.keyboard.type("x");
   await page.getByText("Nothing is found.").waitFor();
+  // Another tab is the same device: what is entered in one is in the other, with no relay between them.
+  const other = await someone.context.newPage();
+  await other.goto(someone.address);
+  await other.getByRole("button", { name: "Kiosk" }).click();
+  await other.getByLabel("Payee").fill("Kiosk at the station");
+  await other.getByRole("button", { name: "Save" }).click();
+  await page.getByLabel("Search", { exact: true }).fill("");
+  await someone.button("Kiosk at the station").waitFor();
   assert.deepEqual(someone.complaints, []);
 });
 

@@ -106,7 +106,7 @@ function DeviceLine(props: {
         {presence !== "online" && lastSeenMs !== undefined ? ` · seen ${timeOf(lastSeenMs)}` : ""}
         {self || applied === undefined || behind === undefined
           ? ""
-          : ` · ${behind === 0 ? "has everything" : `${behind} entries behind`}, as it signed ${timeOf(applied.madeMs)}`}
+          : ` · ${behind === 0 ? "has everything" : `${behind} ${behind === 1 ? "entry" : "entries"} behind`}, as it signed ${timeOf(applied.madeMs)}`}
       </p>
       <p class="fingerprint" title="What people compare to be sure of a device">
         {device.fingerprint}

@@ -1,4 +1,5 @@
 /** How it stands with the other devices, told honestly: a word in the corner, a line where something is wrong. */
+import { useRef } from "preact/hooks";
 import { type Standing, useApp, useStanding } from "./hooks.ts";
 
 export interface Told {
@@ -76,6 +77,13 @@ export function Banner() {
   const standing = useStanding();
   const { status, problem } = standing;
   const { connection, membership } = status;
+  // While it tries again the line stays, or the page would jump with each attempt.
+  const wasOffline = useRef(false);
+  const isOffline =
+    connection.state === "waiting" ||
+    connection.state === "stopped" ||
+    (connection.state === "connecting" && wasOffline.current);
+  wasOffline.current = isOffline;
   if (problem !== undefined) {
     return (
       <div class="banner bad" role="alert">
@@ -114,10 +122,7 @@ export function Banner() {
       </div>
     );
   }
-  if (
-    membership === "member" &&
-    (connection.state === "waiting" || connection.state === "stopped")
-  ) {
+  if (membership === "member" && isOffline) {
     return (
       <div class="banner" role="status">
         <p>

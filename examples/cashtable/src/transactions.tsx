@@ -137,11 +137,11 @@ function Table(props: {
         </tr>
       </thead>
       <tbody>
-        {shown.map((each, at) => {
+        {shown.map((each) => {
           const running = ledger.running.get(each.id);
           const receipts = ledger.receipts.get(each.id)?.length ?? 0;
           return (
-            <tr key={each.id} class={shown[at - 1]?.date === each.date ? "same-day" : ""}>
+            <tr key={each.id}>
               <td class="date">
                 <time dateTime={each.date}>{dayName(each.date)}</time>
               </td>
