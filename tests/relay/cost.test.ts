@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { Store } from "../../server/store/contract.ts";
 import { openMemoryStore } from "../../server/store/memory-store.ts";
 import { encodeEnvelope } from "../../wire/envelope.ts";
-import { allocatedBy } from "../support/allocation.ts";
+import { allocatedBy, allocationBound } from "../support/allocation.ts";
 import { ChainDevice, pushOf } from "../support/devices.ts";
 import { type Peer, RelayWorldUnderTest, settled } from "../support/relay-world.ts";
 
@@ -73,7 +73,10 @@ test("a push, its acknowledgement and its delivery to another device allocate a 
     rounds.push(bytes / pushes);
   }
   assert.ok(told() >= 14, "the writer is answered");
-  // 4,800 on Node 20. One promise and one closure more for each push are seen.
+  // 4,800, 4,950 and 5,700 were measured. One promise and one closure more for each push are seen.
   const least = Math.min(...rounds);
-  assert.ok(least < 5_050, `${Math.round(least)} bytes a push`);
+  assert.ok(
+    least < allocationBound({ 20: 5_050, 22: 5_200, 24: 6_000 }),
+    `${Math.round(least)} bytes a push`,
+  );
 });

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openBody } from "../../client/seal/blob.ts";
 import { verifyWindow } from "../../client/seal/history.ts";
-import { allocatedBy } from "../support/allocation.ts";
+import { allocatedBy, allocationBound } from "../support/allocation.ts";
 import { group, Writer } from "./support.ts";
 
 const blobs = 2_000;
@@ -36,7 +36,10 @@ test("verifying and opening a blob allocate a bounded amount", async () => {
     });
     rounds.push(bytes / blobs);
   }
-  // 2,650 on Node 20: header, place, verdict and entry.
+  // Header, place, verdict and entry: 2,650, 2,900 and 3,350 were measured.
   const least = Math.min(...rounds);
-  assert.ok(least < 3_000, `${Math.round(least)} bytes a blob`);
+  assert.ok(
+    least < allocationBound({ 20: 2_950, 22: 3_200, 24: 3_700 }),
+    `${Math.round(least)} bytes a blob`,
+  );
 });
