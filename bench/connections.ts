@@ -59,11 +59,13 @@ function log(text: string): void {
   process.stderr.write(`connections: ${text}\n`);
 }
 
-/** Resident bytes of a process, after it had time to settle. */
-async function residentBytes(child: ChildProcess): Promise<number> {
+/** Resident bytes of a process, after it had time to settle; `own` without the files it has mapped, as Node itself. */
+async function residentBytes(child: ChildProcess): Promise<{ all: number; own: number }> {
   await sleep(3_000);
   const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1_024;
+  const of = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1]) * 1_024;
+  return { all: of("VmRSS"), own: of("RssAnon") };
 }
 
 /** Processor seconds that a process has taken, of all its threads. */
@@ -120,7 +122,7 @@ async function startRelayProcess(folder: string, port: number): Promise<ChildPro
   return child;
 }
 
-async function bare(): Promise<{ readonly empty: number; readonly full: number }> {
+async function bare() {
   const child = spawn(process.execPath, ["-e", bareServer], {
     stdio: ["ignore", "pipe", "inherit"],
     cwd: fileURLToPath(new URL("..", import.meta.url)),
@@ -207,7 +209,7 @@ try {
   children.push(relay);
   const empty = await residentBytes(relay);
   log(
-    `bare ws ${mib(limit.empty)}, with ${total} connections ${mib(limit.full)}; relay ${mib(empty)}`,
+    `bare ws ${mib(limit.empty.all)}, with ${total} connections ${mib(limit.full.all)}; relay ${mib(empty.all)}`,
   );
   const keys = Array.from({ length: total }, freshKeys);
   const groups: (readonly KeyPair[])[] = [];
@@ -224,14 +226,16 @@ try {
   const full = await residentBytes(relay);
   const result: Record<string, unknown> = {
     count: total,
-    bareBytes: limit.full,
-    relayEmptyBytes: empty,
-    relayBytes: full,
-    ratio: full / limit.full,
-    perConnectionBytes: Math.round((full - empty) / total),
-    barePerConnectionBytes: Math.round((limit.full - limit.empty) / total),
+    bareBytes: limit.full.all,
+    bareOwnBytes: limit.full.own,
+    relayEmptyBytes: empty.all,
+    relayBytes: full.all,
+    relayOwnBytes: full.own,
+    ratio: full.all / limit.full.all,
+    perConnectionBytes: Math.round((full.all - empty.all) / total),
+    barePerConnectionBytes: Math.round((limit.full.all - limit.empty.all) / total),
   };
-  let text = `${total} connections: relay ${mib(full)}, bare ws ${mib(limit.full)}, ratio ${(full / limit.full).toFixed(2)}`;
+  let text = `${total} connections: relay ${mib(full.all)}, bare ws ${mib(limit.full.all)}, ratio ${(full.all / limit.full.all).toFixed(2)}; without mapped files ${mib(full.own)} and ${mib(limit.full.own)}`;
   if (values.restart) {
     const back = await restarted(relay, devices, folder, port);
     relay = back.relay;
