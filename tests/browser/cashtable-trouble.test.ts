@@ -90,6 +90,45 @@ test("a relay that altered an entry: it is not in the book, and a person is told
   assert.deepEqual(phone.complaints, []);
 });
 
+test("a device that was removed becomes a new one, and what was entered on it meanwhile goes to the others", {
+  skip,
+}, async (t) => {
+  const relay = await TestRelay.start(t);
+  const address = await serveApp(t);
+  const laptop = await Someone.arrives(t, address);
+  const invite = relay.running.firstInvite?.code ?? "";
+  await laptop.begins({ relay: relay.address, invite, name: "Laptop" });
+  await laptop.enters({ amount: "12.50", payee: "Baker", date: day(3), account: "Cash" });
+  const phone = await Someone.arrives(t, address, { link: (await laptop.invites()).link });
+  const joins = async (): Promise<void> => {
+    await phone.page.getByLabel("Name of this device").fill("Phone");
+    await phone.button("Join").click();
+    assert.deepEqual(await laptop.words(), await phone.words());
+    await laptop.letsIn();
+    await phone.becomes("Synced");
+  };
+  await joins();
+  await laptop.button("Remove Phone").click();
+  await laptop.button("Remove", laptop.page.getByRole("dialog")).click();
+  await phone.becomes("Removed");
+  await phone.enters({ amount: "2.00", payee: "Ferry", date: day(5), account: "Cash" });
+  await laptop.go("Transactions");
+  await laptop.enters({ amount: "4.00", payee: "Kiosk", date: day(6), account: "Cash" });
+  await phone.go("Devices");
+  await phone.button("Become a new device").click();
+  await phone.becomes("This device only");
+  assert.deepEqual((await phone.shown()).length, 2);
+  await phone.page.goto((await laptop.invites()).link);
+  await joins();
+  await laptop.go("Transactions");
+  await laptop.button("Ferry").waitFor();
+  await phone.button("Kiosk").waitFor();
+  for (const someone of [laptop, phone]) {
+    assert.deepEqual(await someone.balances(), { Cash: "-€18.50", Checking: "€0.00" });
+    assert.deepEqual(someone.complaints, []);
+  }
+});
+
 /** What a relay that lies, or a failing disk, does to one entry. */
 function alterBody(file: string, cursor: number): Promise<void> {
   return new Promise((resolve, reject) => {
