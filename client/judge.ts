@@ -81,8 +81,6 @@ export class Judge {
   readonly #links = new LinkMemory();
   /** What is worked out of blobs before they are judged. */
   readonly ahead: Ahead;
-  /** Whether a snapshot that this device may believe covers a place. None is known here. */
-  coveredBySnapshot: (sender: string, seq: number) => boolean = () => false;
 
   constructor(core: Core, inbox: Inbox, refusals: Refusals, wantsOwn: (seq: number) => boolean) {
     this.#core = core;
@@ -175,7 +173,7 @@ export class Judge {
             break;
           }
           if (verdict.kind === "dropped") {
-            this.#dropped(verdict, sender, judged);
+            this.#dropped(verdict, judged);
           } else {
             try {
               this.#accept(verdict, sender, window, judged);
@@ -253,9 +251,9 @@ export class Judge {
   }
 
   /** A header whose body is gone: the chain goes on, and what is missing is explained, or not yet. */
-  #dropped(verdict: Extract<Verdict, { kind: "dropped" }>, sender: string, judged: Judged): void {
+  #dropped(verdict: Extract<Verdict, { kind: "dropped" }>, judged: Judged): void {
     const { stored, header } = verdict;
-    if (explainsItself(header) || this.coveredBySnapshot(sender, header.seq)) {
+    if (explainsItself(header)) {
       judged.explained.push(Number(stored.cursor));
     } else {
       judged.refusals.push({ stored, code: ErrorCode.UNSPECIFIED });
@@ -325,7 +323,7 @@ export class Judge {
     if (blob === undefined || !equalBytes(link, missing)) return here !== undefined;
     const { seq } = header;
     if (blob.body.byteLength === 0) {
-      if (explainsItself(header) || this.coveredBySnapshot(sender, seq)) {
+      if (explainsItself(header)) {
         judged.explained.push(Number(stored.cursor));
         judged.mended.push({ sender, seq });
       }

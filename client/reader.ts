@@ -29,7 +29,6 @@ import { madeGood } from "./healing.ts";
 import { keepHistory, keepRead, settleClaims } from "./history-keeping.ts";
 import { encodePage, type Inbox } from "./inbox.ts";
 import { Judge, type Judged } from "./judge.ts";
-import { covered } from "./missing-bodies.ts";
 import {
   bytesOf,
   checkDense,
@@ -43,7 +42,7 @@ import {
 } from "./pages.ts";
 import type { Refusals } from "./refusals.ts";
 import type { OwnBlob } from "./seal/blob.ts";
-import { branchLinks, type ClosingLinks, closingLinks, type Positions } from "./seal/history.ts";
+import { branchLinks, type ClosingLinks, closingLinks } from "./seal/history.ts";
 import type { RosterDevice } from "./seal/membership.ts";
 import { Slice } from "./slice.ts";
 import { replacedBy } from "./snapshot-exchange.ts";
@@ -616,60 +615,25 @@ export class Reader {
    * Changes what is kept of the history, while nothing is being read; what the change lets go on is then
    * asked for again.
    */
-  async alter(
-    change: (tx: StateTransaction) => Promise<() => void>,
-    logNow: () => LogPlace = () => this.#core.log,
-  ): Promise<void> {
+  async alter(change: (tx: StateTransaction) => Promise<() => void>): Promise<void> {
     const core = this.#core;
-    await this.#alone(() => {
-      const log = logNow();
-      return core.disk.write(
+    await this.#alone(() =>
+      core.disk.write(
         async (tx) => {
           const changed = await change(tx);
-          return { changed, app: this.#inbox.write(tx, log) };
+          return { changed, app: this.#inbox.write(tx, core.log) };
         },
         ({ changed, app }) => {
-          core.log = log;
           changed();
           app();
         },
-      );
-    });
+      ),
+    );
     core.moved();
     this.#repair(new Map()).catch((error: unknown) => {
       // Asked for again on the next session.
       if (!(error instanceof SyncError)) this.#failed(error);
     });
-  }
-
-  /**
-   * A snapshot that this device may believe covers everything up to its frontier: what is missing there,
-   * or was refused there, is of no account any more, and chains go on from it.
-   */
-  async coverBy(frontier: Positions): Promise<void> {
-    const core = this.#core;
-    this.#judge.coveredBySnapshot = (sender, seq) => covered(frontier, sender, seq);
-    const logNow = (): LogPlace => {
-      const senders = new Map(core.log.senders);
-      for (const [sender, place] of frontier) {
-        if ((senders.get(sender)?.seq ?? 0) < place.seq) senders.set(sender, place);
-      }
-      return { ...core.log, senders };
-    };
-    await this.alter(async (tx) => {
-      const rows = [...frontier].flatMap(([sender, { seq }]) =>
-        this.#refusals.pick(sender, (at) => at <= seq),
-      );
-      const refused = this.#refusals.write(tx, [], rows);
-      const healed = await core.findings.heal(
-        tx,
-        ({ sender, seq }) => seq > 0 && sender !== "" && covered(frontier, sender, seq),
-      );
-      return () => {
-        refused();
-        healed();
-      };
-    }, logNow);
   }
 
   /** Marks what was found wrong, and what has been read since makes good. */

@@ -45,8 +45,8 @@ const unsigned = {
 const believed = (state: string) => ({
   what: `the relay's word is taken that a body is missing for a reason (${state})`,
   file: judge,
-  from: "    if (explainsItself(header) || this.coveredBySnapshot(sender, header.seq)) {",
-  to: `    if (verdict.stored.bodyState === ${state} || explainsItself(header)) {`,
+  from: "    const { stored, header } = verdict;\n    if (explainsItself(header)) {",
+  to: `    const { stored, header } = verdict;\n    if (stored.bodyState === ${state} || explainsItself(header)) {`,
 });
 
 /** A witness whose seal does not open is told as something else. */
