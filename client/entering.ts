@@ -9,15 +9,14 @@ import { parseRelayAddress } from "../wire/relay-address.ts";
 import { writeDevice } from "./device-state.ts";
 import { encodeDevice } from "./disk.ts";
 import { FoundingTask } from "./founding.ts";
-import { Joining } from "./joining.ts";
+import type { Joining as JoiningTask } from "./joining.ts";
+import { later } from "./later.ts";
 import type { Parts } from "./parts.ts";
-import { recoverByPhrase } from "./recovery.ts";
-import { ReturningTask } from "./returning.ts";
+import type { ReturningTask as Returning } from "./returning.ts";
 import { foundGroup } from "./seal/changes.ts";
 import type { PairingMeansName } from "./seal/pairing.ts";
 import { looksLikeLink, parsePairingLink } from "./seal/pairing-link.ts";
 import type { CodeCost } from "./seal/primitives.ts";
-import { paperOfWords } from "./seal/recovery.ts";
 import { parseCode, pskOfCode } from "./seal/short-code.ts";
 import type { Standing } from "./standing.ts";
 import { UsageError } from "./usage-error.ts";
@@ -141,9 +140,10 @@ export class Entering {
     }
     if (membership === DeviceState_Membership.REMOVED) throw wasInGroup();
     options.signal?.throwIfAborted();
+    const { Joining } = await later();
     const ticket = await this.#ticket(codeOrLink);
     await new Promise<void>((resolve, reject) => {
-      const joining: Joining = new Joining(core, {
+      const joining: JoiningTask = new Joining(core, {
         ...ticket,
         name: core.device.name,
         onComparison: options.onComparison,
@@ -182,6 +182,7 @@ export class Entering {
         throw inGroup();
       }
       if (relayAddress === "") throw new UsageError("a relay address is needed to recover a group");
+      const { paperOfWords, recoverByPhrase } = await later();
       const paper = paperOfWords(words);
       try {
         // Recoveries under way end with the client.
@@ -207,17 +208,17 @@ export class Entering {
     const { core, engine, group } = this.#parts;
     this.#standing.checkMember();
     const groupInvite = parseGroupInvite(invite);
-    return this.#alone(
-      () =>
-        new Promise((resolve, reject) => {
-          const task: ReturningTask = new ReturningTask(core, group, groupInvite, (error) => {
-            engine.endTask(task);
-            if (error === undefined) resolve();
-            else reject(error);
-          });
-          engine.beginTask(task);
-        }),
-    );
+    return this.#alone(async () => {
+      const { ReturningTask } = await later();
+      await new Promise<void>((resolve, reject) => {
+        const task: Returning = new ReturningTask(core, group, groupInvite, (error) => {
+          engine.endTask(task);
+          if (error === undefined) resolve();
+          else reject(error);
+        });
+        engine.beginTask(task);
+      });
+    });
   }
 
   /** The device waits no longer to be admitted: it is in no group. */

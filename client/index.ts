@@ -20,7 +20,8 @@ export {
   type PutObjectOptions,
   type StoredObject,
 } from "./objects.ts";
-export { PhraseError, type PhraseState } from "./seal/recovery.ts";
+export { PhraseError } from "./seal/phrase-error.ts";
+export type { PhraseState } from "./seal/recovery.ts";
 export type { RestoreFunction, RestorePoint } from "./snapshot-loader.ts";
 export type {
   SnapshotData,

@@ -13,16 +13,14 @@ import { Disk } from "./disk.ts";
 import { Entering, type JoinOptions, type RecoverOptions } from "./entering.ts";
 import { entryFeed } from "./entry-feed.ts";
 import { Events } from "./events.ts";
-import { exportEvidence } from "./evidence.ts";
 import type { FindingInfo } from "./findings.ts";
 import { readHistory } from "./history-reader.ts";
 import type { Host } from "./host.ts";
-import { Inviting } from "./inviting.ts";
+import { later } from "./later.ts";
 import type { ObjectContent } from "./object-source.ts";
 import type { GetObjectOptions, PutObjectOptions, StoredObject } from "./objects.ts";
 import { Overview } from "./overview.ts";
 import { Parts } from "./parts.ts";
-import { createPhrase, revokePhrases, verifyPhrase } from "./phrases.ts";
 import { deviceFingerprint } from "./seal/device-fingerprint.ts";
 import { deriveDeviceKeys } from "./seal/keys.ts";
 import type { CodeCost } from "./seal/primitives.ts";
@@ -45,11 +43,7 @@ import type {
   SyncEvents,
 } from "./types.ts";
 import { UsageError } from "./usage-error.ts";
-import {
-  type VerificationProgress,
-  type VerificationReport,
-  verifyRetained,
-} from "./verification.ts";
+import type { VerificationProgress, VerificationReport } from "./verification.ts";
 
 /** How a client is opened. */
 export interface SyncClientOptions extends SnapshotOptions {
@@ -203,6 +197,7 @@ export class SyncClient {
     const core = this.#core;
     const { additions, engine } = this.#parts;
     await this.#online();
+    const { Inviting } = await later();
     const inviting = await Inviting.open(core, additions, {
       confirm: options.confirm,
       origin: this.#options.pairingOrigin,
@@ -269,19 +264,19 @@ export class SyncClient {
     options: { readonly replace?: boolean } = {},
   ): Promise<RecoveryPhrase> {
     this.#standing.checkMember();
-    return await createPhrase(this.#parts, options);
+    return await (await later()).createPhrase(this.#parts, options);
   }
 
   /** Whether words are a recovery phrase of this group. Throws `PhraseError` where they are no phrase. */
   async verifyRecoveryPhrase(words: string | readonly string[]): Promise<PhraseState> {
     this.#standing.checkMember();
-    return await verifyPhrase(this.#parts, words);
+    return await (await later()).verifyPhrase(this.#parts, words);
   }
 
   /** Removes every recovery phrase of the group. Resolves with how many there were. */
   async revokeRecoveryPhrase(): Promise<number> {
     this.#standing.checkMember();
-    return await revokePhrases(this.#parts);
+    return await (await later()).revokePhrases(this.#parts);
   }
 
   /** A device in full: 64 hexadecimal digits over all its public keys. Default: this one. */
@@ -377,7 +372,7 @@ export class SyncClient {
     } = {},
   ): Promise<VerificationReport> {
     await this.caughtUp(options);
-    return await verifyRetained(this.#core, this.#parts, options);
+    return await (await later()).verifyRetained(this.#core, this.#parts, options);
   }
 
   // --- objects ----------------------------------------------------------------------------------
@@ -450,7 +445,7 @@ export class SyncClient {
    */
   async evidence(id?: string): Promise<EvidenceBundle> {
     this.#standing.checkOpen();
-    return await exportEvidence(this.#core, id);
+    return await (await later()).exportEvidence(this.#core, id);
   }
 
   /** Listens. Returns what stops it. */

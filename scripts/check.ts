@@ -248,6 +248,7 @@ async function checkPage(): Promise<Remark> {
   const one = await bundlePage(
     'import { readableStatus } from "./client/index.ts"; console.log(readableStatus);',
     root,
+    false,
   );
   const problems = [...whole.problems, ...tauri.problems, ...one.problems];
   for (const { firstBytes, wholeBytes } of [whole, tauri]) {

@@ -10,6 +10,7 @@ export * from "./membership.ts";
 export * from "./object.ts";
 export * from "./pairing.ts";
 export * from "./pairing-link.ts";
+export * from "./phrase-error.ts";
 export type { CodeCost, Random } from "./primitives.ts";
 export * from "./recovery.ts";
 export * from "./short-code.ts";

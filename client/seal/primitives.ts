@@ -5,7 +5,6 @@
 
 import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { ed25519 } from "@noble/curves/ed25519.js";
-import { argon2idAsync } from "@noble/hashes/argon2.js";
 import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { ml_kem768_x25519 as xWing } from "@noble/post-quantum/hybrid.js";
@@ -301,12 +300,14 @@ export async function stretch(
 }
 
 /** The same in JavaScript: for pages. */
-export function stretchPortably(
+export async function stretchPortably(
   secret: Uint8Array,
   salt: Uint8Array,
   cost: CodeCost,
 ): Promise<Uint8Array> {
-  return argon2idAsync(secret, salt, {
+  // Loaded by the few that pair by a code.
+  const { argon2idAsync } = await import("@noble/hashes/argon2.js");
+  return await argon2idAsync(secret, salt, {
     m: cost.memoryKiB,
     t: cost.passes,
     p: 1,

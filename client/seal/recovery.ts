@@ -26,24 +26,13 @@ import { decodeControl, recoveryRecordBytesMax } from "./control-blob.ts";
 import { type DeviceKeys, deriveDeviceKeys, seedBytes } from "./keys.ts";
 import { recoveryRecordLabel } from "./labels.ts";
 import { type ControlChain, deviceMessage, readChain } from "./membership.ts";
+import { PhraseError } from "./phrase-error.ts";
 import { aeadOpen, aeadSeal, deriveKey, nonceBytes, type Random, wipe } from "./primitives.ts";
 
 /** Words in a phrase. */
 export const phraseWordsCount = 24;
 /** What a phrase is called in its group. */
 const phraseName = "recovery phrase";
-
-/** What was typed is no recovery phrase. */
-export class PhraseError extends Error {
-  override readonly name = "PhraseError";
-  /** The places, from 1, of words that are not in the list. */
-  readonly unknown: readonly number[];
-
-  constructor(message: string, unknown: readonly number[] = []) {
-    super(message);
-    this.unknown = unknown;
-  }
-}
 
 /** A device on paper. */
 export interface PaperDevice {

@@ -3,7 +3,7 @@
  * errors, at any depth: each stays where it is, and the other end gets one that asks for it.
  */
 import { ErrorCode, SyncError } from "../../../wire/errors.ts";
-import { PhraseError } from "../../seal/recovery.ts";
+import { PhraseError } from "../../seal/phrase-error.ts";
 import { StateStoreError, type StateStoreProblem } from "../../state-store.ts";
 import { QueueFullError, UsageError } from "../../usage-error.ts";
 import type { Line } from "./line.ts";
