@@ -97,8 +97,6 @@ test("a household's month on three devices, one offline for a week and one remov
       amount: (amount / 100).toFixed(2),
       payee: `Canteen ${number}`,
       date: day(number),
-      category: "Eating out",
-      account: "Cash",
       ...(number === 5 ? { receipt: picture, note: "with Ada" } : {}),
     });
     cash -= amount;
@@ -124,7 +122,6 @@ test("a household's month on three devices, one offline for a week and one remov
     payee: "Train",
     date: day(8),
     category: "Transport",
-    account: "Cash",
   });
   cash -= 5_590;
   assert.equal((await phone.shown()).length, 9);
@@ -155,7 +152,7 @@ test("a household's month on three devices, one offline for a week and one remov
   cash += 799 - 1_999;
 
   // Loaded again in the middle of a push: it is there once, everywhere.
-  await laptop.enters({ amount: "12.00", payee: "Halfway", date: day(14), account: "Cash" });
+  await laptop.enters({ amount: "12.00", payee: "Halfway", date: day(14) });
   await laptop.page.reload();
   cash -= 1_200;
   await laptop.becomes("Synced");
@@ -187,13 +184,12 @@ test("a household's month on three devices, one offline for a week and one remov
   await tablet.becomes("Removed");
   await tablet.page.getByText("This device was removed from the group.").waitFor();
   await tablet.go("Transactions");
-  await tablet.enters({ amount: "1.00", payee: "Nobody hears it", date: day(15), account: "Cash" });
+  await tablet.enters({ amount: "1.00", payee: "Nobody hears it", date: day(15) });
   await laptop.go("Transactions");
   await laptop.enters({
     amount: "3.00",
     payee: "After the tablet",
     date: day(16),
-    account: "Cash",
   });
   cash -= 300;
   await phone.go("Transactions");
