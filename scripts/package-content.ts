@@ -15,7 +15,8 @@ const alwaysPublished = new Set(["package.json", "README.md", "LICENSE", "CHANGE
 
 /** The files of dist/ that one source leaves there. */
 function builtFrom(source: string): string[] {
-  if (source.endsWith(".md")) return [];
+  // What a folder's package.json tells bundlers of its sources, the package's own tells them of dist/.
+  if (source.endsWith(".md") || source.endsWith("/package.json")) return [];
   if (!source.endsWith(".ts") || source.endsWith(".d.ts")) return [`dist/${source}`];
   const stem = `dist/${source.slice(0, -".ts".length)}`;
   return [`${stem}.js`, `${stem}.d.ts`];

@@ -1,4 +1,7 @@
-/** libsodium. A page gets `libsodium-page.ts` in its place: package.json says so to bundlers. */
+/**
+ * libsodium. A page gets `libsodium-page.ts` in its place: the `package.json` of this folder says so to
+ * bundlers, and the package's own of what is built.
+ */
 import native from "sodium-universal";
 
 /** What this project calls of it. */
