@@ -24,19 +24,23 @@ const statements = new Set([
   "9.11",
   "9.12",
   "9.13",
+  "9.14",
 ]);
 
 /** Tests whose titles say the same in the words of their room. */
 const shownBy: Readonly<Record<string, readonly [file: string, title: string]>> = {
   "1.5": ["seal/history", "a removed device up to its closing place, and not beyond"],
   "2.1": ["seal/keys", "follow from the seed alone, and all differ"],
-  "2.2": ["seal/keys", "a previous secret opens under the secret"],
-  "2.3": ["integration/membership", "a removed device is cut off, and its old keyring"],
-  "2.4": ["seal/membership", "a wrong secret is named so by the key check value"],
+  "2.2": ["client/state-store", "the folder and the file are this user's alone"],
+  "2.3": ["seal/keys", "a previous secret opens under the secret"],
+  "2.4": ["seal/keys", "draws another key for each use and each epoch"],
+  "2.5": ["integration/membership", "a removed device is cut off, and its old keyring"],
+  "2.6": ["seal/membership", "a wrong secret is named so by the key check value"],
   "5.7": ["client/restarts", "hears of it before it writes on"],
   "4.1": ["seal/membership", "an author that is no member"],
   "4.2": ["seal/membership", "removing: the removed device put in"],
   "4.4": ["seal/pairing", "a nonce that is not the one committed to: nobody can choose it later"],
+  "4.8": ["cli/programs", "no secret, device name or content stands in the relay's files"],
   "4.5": ["client/pairing", "PROTOCOL 9.9: three failed attempts burn the invite"],
 };
 
