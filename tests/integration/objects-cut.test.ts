@@ -17,8 +17,11 @@ const contentBytes = 64 * mib;
 const cuts = 20;
 /** What a connection begins with: HTTP, a handshake, a welcome and what it asks first. */
 const beginningBytes = 32 * 1024;
-/** What all of it may hold in memory beyond what it held before: three ends in one process. */
-const heldBytesMax = 24 * mib;
+/**
+ * What all of it may hold in memory beyond what it held before: the ranges under way at both devices, the
+ * relay and the proxy, all in one process. One end that kept the content would hold 64 MiB more.
+ */
+const heldBytesMax = 40 * mib;
 
 /** Passes bytes on, counts them, and cuts the connection whenever so many more have passed one way. */
 class CuttingProxy {
