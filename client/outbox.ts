@@ -460,10 +460,13 @@ export class Outbox {
     this.#resume = false;
     if (after >= this.#core.own.last.seq) return;
     if (this.#cache.has(after + 1)) return;
-    const [row] = await this.#core.disk.write((tx) => tx.range("own", after + 1, undefined, 1));
-    if (row === undefined || row.key === after + 1) return;
-    this.#nextSeq = row.key;
-    this.#resume = true;
+    const next = await this.#core.disk.write(async (tx) => {
+      const [row] = await tx.range("own", after + 1, undefined, 1);
+      // Where nothing is kept any more, what is pushed next is the first to be sent.
+      return row?.key ?? (await readChainState(tx)).last.seq + 1;
+    });
+    this.#nextSeq = next;
+    this.#resume = next > after + 1;
   }
 
   /** Puts what is queued behind the relay's last place of this chain, which was read and verified. */
