@@ -13,6 +13,8 @@ const publishedFolders = ["gen", "wire", "server", "client", "cli"];
 
 /** True for what tsc leaves behind: assets, and hand-written declarations. */
 function isCopied(path: string): boolean {
+  // A folder's package.json speaks of sources; the package's own speaks of what is built.
+  if (path.endsWith("package.json")) return false;
   return path.endsWith(".d.ts") || !/\.(ts|md)$/.test(path);
 }
 
