@@ -463,7 +463,10 @@ export class SessionDriver {
       hello.read === undefined || hello.read.cursor === 0
         ? undefined
         : await store.linkAt(live.entry.row.groupKey, hello.read.cursor);
-    if (hello.read !== undefined) await this.#relay.renewLog(live, hello.read, linkAtCursor);
+    // A device that is removed or refused moves nobody.
+    if (hello.read !== undefined && device.row.state === "active") {
+      await this.#relay.renewLog(live, hello.read, linkAtCursor);
+    }
     if (this.#ended) return;
     if (live.entry.gone) {
       this.end(new SyncError(ErrorCode.NOT_A_MEMBER));

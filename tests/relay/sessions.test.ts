@@ -104,7 +104,7 @@ test("4.7 4.8 Welcome tells whether the log changed, where the device stands, an
 
 /** A relay whose store's file is older than its log id says: a member has read what is not there. */
 async function copiedBack() {
-  const { world, a, b, first, second } = await two();
+  const { world, a, b, first, second, version } = await two();
   first.push(a.run(2));
   await settled();
   const { scope } = second.last("welcome");
@@ -115,7 +115,7 @@ async function copiedBack() {
     assert.ok(welcome.scope.case === "group");
     return welcome.scope.value;
   };
-  return { world, a, b, first, second, logId, hello };
+  return { world, a, b, first, second, version, logId, hello };
 }
 
 test("11.3 a log that a member knows otherwise goes on under another id, and all of the group learn it", async () => {
@@ -141,6 +141,23 @@ test("11.3 a member that lies about it moves the others once a minute at most", 
   const later = await hello(b, 3, bytes(32, 5), next);
   assert.notDeepEqual(later.logId, next);
   assert.notDeepEqual(later.logId, logId);
+});
+
+test("11.3 a device that was removed moves nobody", async () => {
+  const { world, a, b, first, logId, hello, version } = await copiedBack();
+  const { change } = changeOf({
+    author: a.id,
+    at: version,
+    epoch: 2,
+    members: [a.id],
+    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
+  });
+  first.ask({ case: "changeMembership", value: change });
+  await settled();
+  const removed = await world.member(b, { logId, cursor: 3, link: bytes(32, 5) });
+  assert.equal(removed.endedWith, ErrorCode.DEVICE_REVOKED);
+  assert.equal(first.endedWith, undefined);
+  assert.deepEqual((await hello(a, 2, a.link)).logId, logId);
 });
 
 test("11.3 a store that fails keeps the log's id, and tells who found it", async () => {
