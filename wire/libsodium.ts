@@ -4,6 +4,24 @@
  */
 import native from "sodium-universal";
 
+type Encrypt = (
+  ciphertext: Uint8Array,
+  plaintext: Uint8Array,
+  associatedData: Uint8Array | null,
+  secretNonce: null,
+  nonce: Uint8Array,
+  key: Uint8Array,
+) => number;
+
+type Decrypt = (
+  plaintext: Uint8Array,
+  secretNonce: null,
+  ciphertext: Uint8Array,
+  associatedData: Uint8Array | null,
+  nonce: Uint8Array,
+  key: Uint8Array,
+) => number;
+
 /** What this project calls of it. */
 export interface Sodium {
   crypto_generichash(output: Uint8Array, input: Uint8Array, key?: Uint8Array): void;
@@ -12,38 +30,10 @@ export interface Sodium {
   crypto_generichash_init(state: Uint8Array, key: null, outputBytes: number): void;
   crypto_generichash_update(state: Uint8Array, input: Uint8Array): void;
   crypto_generichash_final(state: Uint8Array, output: Uint8Array): void;
-  crypto_aead_chacha20poly1305_ietf_encrypt(
-    ciphertext: Uint8Array,
-    plaintext: Uint8Array,
-    associatedData: Uint8Array | null,
-    secretNonce: null,
-    nonce: Uint8Array,
-    key: Uint8Array,
-  ): number;
-  crypto_aead_chacha20poly1305_ietf_decrypt(
-    plaintext: Uint8Array,
-    secretNonce: null,
-    ciphertext: Uint8Array,
-    associatedData: Uint8Array | null,
-    nonce: Uint8Array,
-    key: Uint8Array,
-  ): number;
-  crypto_aead_xchacha20poly1305_ietf_encrypt(
-    ciphertext: Uint8Array,
-    plaintext: Uint8Array,
-    associatedData: Uint8Array | null,
-    secretNonce: null,
-    nonce: Uint8Array,
-    key: Uint8Array,
-  ): number;
-  crypto_aead_xchacha20poly1305_ietf_decrypt(
-    plaintext: Uint8Array,
-    secretNonce: null,
-    ciphertext: Uint8Array,
-    associatedData: Uint8Array | null,
-    nonce: Uint8Array,
-    key: Uint8Array,
-  ): number;
+  readonly crypto_aead_chacha20poly1305_ietf_encrypt: Encrypt;
+  readonly crypto_aead_chacha20poly1305_ietf_decrypt: Decrypt;
+  readonly crypto_aead_xchacha20poly1305_ietf_encrypt: Encrypt;
+  readonly crypto_aead_xchacha20poly1305_ietf_decrypt: Decrypt;
   crypto_sign_seed_keypair(publicKey: Uint8Array, secretKey: Uint8Array, seed: Uint8Array): void;
   crypto_sign_detached(signature: Uint8Array, message: Uint8Array, secretKey: Uint8Array): void;
   crypto_sign_verify_detached(
