@@ -43,6 +43,8 @@ export class Ahead {
 
   /** What was worked out of a blob. */
   get(stored: StoredBlob): Prepared | undefined {
+    // Asked for every blob, also where nothing is ever worked out ahead.
+    if (this.#host.sliceMs === undefined) return undefined;
     return this.#prepared.get(stored);
   }
 
