@@ -9,14 +9,14 @@
  * grows with the object.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Host, MemoryStore, type ObjectSource, SyncClient } from "../client/index.ts";
+import { type Host, MemoryStore, SyncClient } from "../client/index.ts";
 import { nodeHost } from "../client/platform/node/index.ts";
 import { startRelay } from "../server/index.ts";
+import { contentOf, hashOf } from "../tests/support/large-content.ts";
 
 const mib = 1024 * 1024;
 /** What either end may take above what it took before, in MiB. */
@@ -107,30 +107,6 @@ function cuttable(): { host: Host; cut(): void; sent(): number; received(): numb
     sent: () => sent,
     received: () => received,
   };
-}
-
-/** A content of so many bytes that takes no memory: a block, and its number in it. */
-function contentOf(bytes: number): ObjectSource {
-  const block = new Uint8Array(65_536).map((_, i) => (i * 167) & 0xff);
-  return {
-    async *open(from) {
-      for (let at = from; at < bytes; ) {
-        const number = Math.floor(at / block.byteLength);
-        const whole = Uint8Array.from(block);
-        new DataView(whole.buffer).setUint32(0, number);
-        const start = at - number * block.byteLength;
-        const piece = whole.subarray(start, Math.min(block.byteLength, start + bytes - at));
-        at += piece.byteLength;
-        yield piece;
-      }
-    },
-  };
-}
-
-async function hashOf(pieces: AsyncIterable<Uint8Array>): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const piece of pieces) hash.update(piece);
-  return hash.digest("hex");
 }
 
 async function run(bytes: number, cuts: number, child: ChildProcess): Promise<boolean> {

@@ -3,13 +3,13 @@
  * what passes it. The same at 1 GiB, with processes of their own: `node --import tsx bench/object.ts`.
  */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import type { ObjectProgress, ObjectSource, SyncClient } from "../../client/index.ts";
+import type { ObjectProgress, SyncClient } from "../../client/index.ts";
 import { objectRangeBytesMax } from "../../wire/limits.ts";
+import { contentOf, hashOf } from "../support/large-content.ts";
 import { joinDevice, openDevice, TestRelay } from "./support.ts";
 
 const mib = 1024 * 1024;
@@ -87,28 +87,6 @@ class CuttingProxy {
   }
 }
 
-/** A content that takes no memory: a block, with its number in it. */
-const source: ObjectSource = {
-  async *open(from) {
-    const block = new Uint8Array(65_536).map((_, i) => (i * 167) & 0xff);
-    for (let at = from; at < contentBytes; ) {
-      const number = Math.floor(at / block.byteLength);
-      const whole = Uint8Array.from(block);
-      new DataView(whole.buffer).setUint32(0, number);
-      const start = at - number * block.byteLength;
-      const piece = whole.subarray(start, Math.min(block.byteLength, start + contentBytes - at));
-      at += piece.byteLength;
-      yield piece;
-    }
-  },
-};
-
-async function hashOf(pieces: AsyncIterable<Uint8Array>): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const piece of pieces) hash.update(piece);
-  return hash.digest("hex");
-}
-
 /** Comes back at once, and not when its turn is. */
 function impatient(client: SyncClient): void {
   client.on("status", ({ connection }) => {
@@ -154,7 +132,7 @@ test("64 MiB up and down, cut twenty times each way: equal bytes, flat memory, a
   let totalBytes = 0;
   const before = { ...proxy.passed };
   proxy.begin("up", Math.floor(contentBytes / (cuts + 1)));
-  const stored = await writer.putObject(source, {
+  const stored = await writer.putObject(contentOf(contentBytes), {
     onProgress: (progress) => {
       totalBytes = progress.totalBytes;
       memory.look(progress);
@@ -173,7 +151,7 @@ test("64 MiB up and down, cut twenty times each way: equal bytes, flat memory, a
   const down = proxy.passed.down - downBefore;
   assert.ok(down >= totalBytes && down <= most, `${down} bytes down: at most ${most}`);
 
-  assert.equal(got, await hashOf(source.open(0)));
+  assert.equal(got, await hashOf(contentOf(contentBytes).open(0)));
   const held = memory.mostBytes();
   assert.ok(held < heldBytesMax, `${held} bytes are held beyond what was before`);
 });
