@@ -59,6 +59,8 @@ export type {
   RecoveryPhrase,
   Status,
   SyncEvents,
+  WakeUpInfo,
+  WakeUpSubscription,
 } from "./types.ts";
 export { QueueFullError, UsageError } from "./usage-error.ts";
 export type {

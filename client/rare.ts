@@ -7,3 +7,4 @@ export { recoverByPhrase } from "./recovery.ts";
 export { ReturningTask } from "./returning.ts";
 export { paperOfWords } from "./seal/recovery.ts";
 export { verifyRetained } from "./verification.ts";
+export { askWakeUp, setWakeUp } from "./wake-ups.ts";

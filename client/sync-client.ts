@@ -7,6 +7,7 @@ import { DeviceState_Membership } from "../gen/syncrelay/state/v1/state_pb.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText } from "../wire/ids.ts";
 import { acceptFinding } from "./accepting.ts";
+import type { Connection } from "./connection.ts";
 import { Core } from "./core.ts";
 import { checkName, loadState, openDevice } from "./device-state.ts";
 import { Disk } from "./disk.ts";
@@ -41,6 +42,8 @@ import type {
   RecoveryPhrase,
   Status,
   SyncEvents,
+  WakeUpInfo,
+  WakeUpSubscription,
 } from "./types.ts";
 import { UsageError } from "./usage-error.ts";
 import type { VerificationProgress, VerificationReport } from "./verification.ts";
@@ -419,6 +422,33 @@ export class SyncClient {
     return await this.#standing.unlessRemoved(this.#parts.snapshots.make(options.signal));
   }
 
+  // --- being woken ------------------------------------------------------------------------------
+
+  /**
+   * Whether the relay wakes this device through its push service while it is not connected, and the key
+   * to subscribe with there. Connects first. Rejects with ENVELOPE_UNEXPECTED where the relay wakes nobody,
+   * and with why it cannot be reached.
+   */
+  async wakeUp(): Promise<WakeUpInfo> {
+    return (await later()).askWakeUp(await this.#session());
+  }
+
+  /**
+   * Has the relay wake this device: when something comes for the group while the device is not connected,
+   * its push service is sent a message that says nothing, at most once in 15 minutes until the device has
+   * connected again. Takes the place of what was registered before; may be asked at each start. Resolves
+   * when it is on the relay's disk. Throws `UsageError` where it is no subscription, or the relay does not
+   * send to its endpoint; rejects as `wakeUp` does.
+   */
+  async registerWakeUp(subscription: WakeUpSubscription): Promise<void> {
+    await (await later()).setWakeUp(await this.#session(), subscription);
+  }
+
+  /** Has this device woken no more; the relay forgets the subscription. Rejects as `wakeUp` does. */
+  async unregisterWakeUp(): Promise<void> {
+    await (await later()).setWakeUp(await this.#session(), undefined);
+  }
+
   // --- how it stands ----------------------------------------------------------------------------
 
   status(): Status {
@@ -490,6 +520,15 @@ export class SyncClient {
         this.#core.chain?.keyring.wipe();
       }
     }
+  }
+
+  /** The session with the relay, once it is reached. */
+  async #session(): Promise<Connection> {
+    this.#standing.checkMember();
+    await this.#online();
+    const { session } = this.#core;
+    if (session === undefined) throw new SyncError(ErrorCode.UNREACHABLE);
+    return session;
   }
 
   /** Resolves once the relay is reached; rejects with the reason where this attempt to reach it failed. */

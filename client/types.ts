@@ -229,3 +229,19 @@ export interface SyncEvents {
   /** What went wrong in the background. LOG_CHANGED: the relay was restored; what it lacks is pushed again. */
   readonly error: SyncError | StateStoreError;
 }
+
+/** A subscription at a push service: what `PushSubscription.toJSON()` gives, and what UnifiedPush speaks. */
+export interface WakeUpSubscription {
+  /** Where messages are posted: an `https` URL of at most 1,024 bytes. Whoever knows it can wake the app. */
+  readonly endpoint: string;
+  /** The app's key, a point of P-256 of 65 bytes, and its secret of 16 bytes (RFC 8291), as base64url. */
+  readonly keys: { readonly p256dh: string; readonly auth: string };
+}
+
+/** Whether this device is woken, and what to subscribe with. */
+export interface WakeUpInfo {
+  /** Whether the relay has a registration of this device. A push service may have ended it. */
+  readonly registered: boolean;
+  /** The relay's key at push services, 65 bytes as base64url: what an app subscribes with. */
+  readonly applicationServerKey: string;
+}

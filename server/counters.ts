@@ -32,6 +32,14 @@ export function newCounters() {
     bodiesExpired: 0,
     bodiesDeleted: 0,
     bytesTrimmed: 0,
+    /** Devices that their push services were asked to wake, and those that this was given up for, by why. */
+    wakeUpsSent: 0,
+    wakeUpsRefused: 0,
+    wakeUpsUnreachable: 0,
+    /** So many waited that no more were taken. */
+    wakeUpsDropped: 0,
+    /** Registrations that a push service no longer knew. */
+    wakeUpsGone: 0,
     bytesReceived: 0,
     bytesSent: 0,
   };

@@ -185,6 +185,7 @@ export class Draft {
     this.#storeBytes -= countedIn(this.group(entry));
     this.#groups.delete(entry);
     this.#deleted.add(entry);
+    for (const device of entry.devices.values()) this.#wakeNoMore(device);
   }
 
   /** Whether a group was deleted, by this commit or one before. */
@@ -199,6 +200,11 @@ export class Draft {
       if (group.devicesByKey.get(entry.row.deviceKey) === entry) return true;
     }
     return false;
+  }
+
+  #wakeNoMore(device: DeviceEntry): void {
+    const known = this.#life === undefined ? device.wakeUp : this.#life.wakeUp(device);
+    if (known !== undefined) this.life.setWakeUp(device, undefined);
   }
 
   /** The place of a sender's blob that stands in this commit. */
@@ -220,6 +226,8 @@ export class Draft {
         lastSeenMs: entry.lastSeenMs,
         seenAgeS: entry.seenAgeS,
       });
+      // Whom the relay serves no more it does not wake either, and forgets where.
+      if (row.state !== "active") this.#wakeNoMore(entry);
     }
     return {
       groups: [...this.#groups.values()],

@@ -6,7 +6,7 @@
 import { idText } from "../wire/ids.ts";
 import type { TokenBucket } from "./rate-limit.ts";
 import type { DeviceRow, GroupRow, LoadedGroup } from "./store/contract.ts";
-import type { SnapshotRow } from "./store/life.ts";
+import type { SnapshotRow, WakeUpRow } from "./store/life.ts";
 
 export class DeviceEntry {
   /** As on disk. */
@@ -23,6 +23,8 @@ export class DeviceEntry {
   heldUntilMs = 0;
   /** What it may push, on whatever connection: coming back gains it nothing. */
   pushes: TokenBucket | undefined;
+  /** Where it is woken, as on disk; undefined where it is not. */
+  wakeUp: WakeUpRow | undefined;
   /** Its group was deleted: nothing is written about it any more. */
   gone = false;
 
@@ -55,6 +57,10 @@ export class GroupEntry {
     this.snapshots = loaded.snapshots;
     this.idText = idText(loaded.group.groupId);
     for (const row of loaded.devices) this.put(row);
+    for (const row of loaded.wakeUps ?? []) {
+      const device = this.devicesByKey.get(row.deviceKey);
+      if (device !== undefined) device.wakeUp = row;
+    }
   }
 
   /** Takes a device row over, new or not. */

@@ -1,5 +1,5 @@
 /** A relay inside a program of one's own. */
-export { type RunningRelay, relayAddress, startRelay } from "./main.ts";
+export { type RelayParts, type RunningRelay, relayAddress, startRelay } from "./main.ts";
 export {
   defaultLimits,
   defaultOptions,
@@ -7,4 +7,7 @@ export {
   type RelayOptions,
   RelayOptionsError,
   type RelayOptionsInput,
+  type WebPushOptions,
 } from "./options.ts";
+export type { WakeUpPlace } from "./wake-up-requests.ts";
+export type { WakeUpOutcome, WakeUpSender } from "./wake-ups.ts";

@@ -3,13 +3,14 @@
  * `Draft`; it changes no counters, which stand in the group's row.
  */
 import { toHex } from "../wire/bytes.ts";
-import type { GroupEntry } from "./group-state.ts";
+import type { DeviceEntry, GroupEntry } from "./group-state.ts";
 import type {
   FoundObject,
   LifeWrites,
   ObjectRow,
   SnapshotContent,
   SnapshotRow,
+  WakeUpRow,
 } from "./store/life.ts";
 
 /** An object as this commit leaves it so far. */
@@ -51,6 +52,7 @@ export class LifeDraft {
   readonly #contents = new Map<number, SnapshotContent>();
   readonly #effective = new Map<number, { confirmedBy: number; confirmation: Uint8Array }>();
   readonly #droppedSnapshots: number[] = [];
+  readonly #wakeUps = new Map<DeviceEntry, WakeUpRow | undefined>();
 
   /** The group's snapshots as this commit leaves them so far. */
   snapshots(group: GroupEntry): readonly SnapshotRow[] {
@@ -118,6 +120,16 @@ export class LifeDraft {
     this.#droppedObjects.push(row);
   }
 
+  /** Where a device is woken as this commit leaves it so far. */
+  wakeUp(device: DeviceEntry): WakeUpRow | undefined {
+    return this.#wakeUps.has(device) ? this.#wakeUps.get(device) : device.wakeUp;
+  }
+
+  /** Undefined: it is woken no more. */
+  setWakeUp(device: DeviceEntry, row: WakeUpRow | undefined): void {
+    this.#wakeUps.set(device, row);
+  }
+
   get droppedBytes(): number {
     return this.#droppedObjects.reduce((sum, { durableBytes }) => sum + durableBytes, 0);
   }
@@ -151,6 +163,10 @@ export class LifeDraft {
       references,
       referencesEnded,
       droppedObjects: this.#droppedObjects,
+      wakeUps: [...this.#wakeUps.values()].filter((row) => row !== undefined),
+      wakeUpsEnded: [...this.#wakeUps]
+        .filter(([, row]) => row === undefined)
+        .map(([device]) => device.row.deviceKey),
     };
   }
 
@@ -158,6 +174,7 @@ export class LifeDraft {
   apply(): void {
     for (const [group, rows] of this.#snapshots) group.snapshots = rows;
     for (const group of this.deleting) group.deletesTaken += 1;
+    for (const [device, row] of this.#wakeUps) device.wakeUp = row;
   }
 }
 

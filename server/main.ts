@@ -18,6 +18,7 @@ import {
   readIdentity,
 } from "./identity.ts";
 import { type Health, Listener } from "./net/listener.ts";
+import { openWebPush } from "./net/web-push.ts";
 import { readHealth } from "./observe/health.ts";
 import { openLog } from "./observe/log.ts";
 import {
@@ -32,6 +33,7 @@ import type { Store } from "./store/contract.ts";
 import { fencedStore } from "./store/fence.ts";
 import { reserveBytesDefault } from "./store/reserve.ts";
 import { openSqliteStore } from "./store/sqlite-store.ts";
+import type { WakeUpSender } from "./wake-ups.ts";
 
 /** A relay that accepts connections. */
 export interface RunningRelay {
@@ -81,8 +83,17 @@ const returnMsEach = 2;
 /** How long a peer may take to answer the close when the relay shuts down, in milliseconds. */
 const closeMsMax = 1_000;
 
+/** What a relay inside another program can be given. */
+export interface RelayParts {
+  /** The way to push services, in place of the one that `webPush` of the options names. */
+  readonly wakeUps?: WakeUpSender;
+}
+
 /** Starts a relay. Throws `RelayOptionsError`, or `SyncError` with a hint that says what to mend. */
-export async function startRelay(input: RelayOptionsInput = {}): Promise<RunningRelay> {
+export async function startRelay(
+  input: RelayOptionsInput = {},
+  parts: RelayParts = {},
+): Promise<RunningRelay> {
   const options = readOptions(input);
   const folder = resolve(options.data);
   const log = openLog(options.logLevel);
@@ -95,6 +106,9 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
     }
     await opened.upkeep.clear();
     const identity = await openIdentity(folder, random);
+    const { webPush } = options;
+    const wakeUps =
+      parts.wakeUps ?? (webPush.enabled ? await openWebPush(folder, webPush) : undefined);
     const monotonicMs = (): number => performance.now();
     const relay = new Relay(options, store, {
       nowMs: () => Date.now(),
@@ -103,6 +117,7 @@ export async function startRelay(input: RelayOptionsInput = {}): Promise<Running
       onDefect: (error, incident) => log.error("defect", { incident, ...defectFields(error) }),
       onStoreFailure: (error) =>
         log.error("storeFailed", { code: error.codeName, cause: causeText(error) }),
+      wakeUps,
     });
     const firstInvite = await openFirstInvite(folder, relay, store, random);
     const addressAt = (port: number): string =>

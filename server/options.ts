@@ -27,6 +27,15 @@ export interface RelayLimits {
 /** Who may found a group. */
 export type Founding = "open" | "invite" | "closed";
 
+/** Whether devices are woken through their push services. */
+export interface WebPushOptions {
+  readonly enabled: boolean;
+  /** Whom a push service may turn to: a `mailto:` or `https:` URL. Needed where it is enabled. */
+  readonly subject: string;
+  /** Whether endpoints at addresses that are not public are sent to. */
+  readonly allowPrivateAddresses: boolean;
+}
+
 export interface RelayOptions {
   /** `HOST:PORT`; port 0 picks a free one. */
   readonly listen: string;
@@ -48,6 +57,7 @@ export interface RelayOptions {
   /** CIDRs of proxies whose forwarded addresses are believed. */
   readonly trustedProxies: readonly string[];
   readonly limits: RelayLimits;
+  readonly webPush: WebPushOptions;
 }
 
 export const defaultLimits: RelayLimits = {
@@ -77,11 +87,13 @@ export const defaultOptions: RelayOptions = {
   logLevel: "info",
   trustedProxies: [],
   limits: defaultLimits,
+  webPush: { enabled: false, subject: "", allowPrivateAddresses: false },
 };
 
 /** What a caller gives; everything has a default. */
-export type RelayOptionsInput = Partial<Omit<RelayOptions, "limits">> & {
+export type RelayOptionsInput = Partial<Omit<RelayOptions, "limits" | "webPush">> & {
   readonly limits?: Partial<RelayLimits>;
+  readonly webPush?: Partial<WebPushOptions>;
 };
 
 /** An option that cannot be: names the option and what it may be. */
@@ -100,7 +112,13 @@ export function readOptions(input: RelayOptionsInput): RelayOptions {
   if (limits.blobBytesMax > blobBytesCeiling) {
     throw new RelayOptionsError(`limits.blobBytesMax must be at most ${blobBytesCeiling}`);
   }
-  const options = { ...defaultOptions, ...input, limits: Object.freeze(limits) };
+  const webPush = { ...defaultOptions.webPush, ...input.webPush };
+  const options = {
+    ...defaultOptions,
+    ...input,
+    limits: Object.freeze(limits),
+    webPush: Object.freeze(webPush),
+  };
   parseListen(options.listen);
   if (
     options.listenAdmin !== "" &&
@@ -113,6 +131,11 @@ export function readOptions(input: RelayOptionsInput): RelayOptions {
   }
   if (options.publicUrl !== "" && !/^wss?:\/\/[^/?#]+\/?$/.test(options.publicUrl)) {
     throw new RelayOptionsError("public-url must look like wss://sync.example.com/");
+  }
+  if (webPush.enabled && !/^(mailto:|https:\/\/)./.test(webPush.subject)) {
+    throw new RelayOptionsError(
+      "web_push.enabled needs web_push.subject: whom a push service may turn to, as mailto:you@example.com",
+    );
   }
   return Object.freeze(options);
 }

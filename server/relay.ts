@@ -31,6 +31,7 @@ import { type LifeNotice, lifeNotice, urgencyOf } from "./retention.ts";
 import type { Return } from "./returns.ts";
 import { type LiveGroup, type Port, SessionDriver, type SessionHost } from "./session-driver.ts";
 import type { InviteRow, Store } from "./store/contract.ts";
+import { WakeUpDesk } from "./wake-up-desk.ts";
 import type { RelayWorld } from "./world.ts";
 
 /** How often the rows of devices that only acknowledge are written, in milliseconds. */
@@ -72,6 +73,7 @@ export class Relay implements SessionHost {
   readonly #startedAgeS: number;
   #ageWrittenMs: number;
   readonly desk: LifeDesk;
+  readonly wakeUps: WakeUpDesk | undefined;
   readonly #keeper: Keeper;
   readonly #renewals: LogRenewals;
   #softWrittenMs: number;
@@ -141,6 +143,16 @@ export class Relay implements SessionHost {
         return current().limits.groupBytesMax;
       },
     });
+    this.wakeUps =
+      world.wakeUps === undefined
+        ? undefined
+        : new WakeUpDesk({
+            ...shared,
+            sender: world.wakeUps,
+            monotonicMs: world.monotonicMs,
+            random: world.random,
+            group: async (groupId) => (await this.group(groupId))?.entry,
+          });
     this.#renewals = new LogRenewals(world.monotonicMs, world.random);
     this.#keeper = new Keeper({
       ...shared,
@@ -250,6 +262,7 @@ export class Relay implements SessionHost {
     // A device that came back on another connection is not gone.
     if (![...live.sessions].some((other) => other.device === device)) {
       this.presence.changed(live, device);
+      this.wakeUps?.left(live.entry, device, session.joinedHead);
     }
   }
 
@@ -292,6 +305,7 @@ export class Relay implements SessionHost {
   join(session: SessionDriver, live: LiveGroup, device: DeviceEntry): void {
     // Before the older one ends: its device is not gone.
     live.sessions.add(session);
+    session.joinedHead = live.entry.row.head;
     this.#lobbies.delete(session);
     session.lobby = false;
     for (const other of live.sessions) {
@@ -300,6 +314,7 @@ export class Relay implements SessionHost {
       }
     }
     session.port.welcomed();
+    this.wakeUps?.connected(device);
     device.lastSeenMs = this.world.nowMs();
     device.seenAgeS = this.ageS();
     device.soft = true;
@@ -454,6 +469,7 @@ export class Relay implements SessionHost {
         const notice = (): LifeNotice => this.#noticeOf(live, session);
         session.step({ kind: "committed", blobs, crowded: session.crowded, notice });
       }
+      this.wakeUps?.came(entry, rows, connectedTo(live));
     }
   }
 
@@ -554,6 +570,7 @@ export class Relay implements SessionHost {
       for (const live of this.#groups.values()) this.#tellLife(live);
     }
     this.#keeper.tick();
+    this.wakeUps?.tick();
     if (nowMs - this.#forgottenMs >= forgetMs && this.#committer.quiet) {
       this.#forgottenMs = nowMs;
       this.#forget();
@@ -646,6 +663,7 @@ export class Relay implements SessionHost {
   async settle(): Promise<void> {
     this.#draining = true;
     for (const session of this.#sessions) session.step({ kind: "drain" });
+    this.wakeUps?.stop();
     await this.#keeper.stop();
     await this.#committer.idle();
     await this.#sweeping;
@@ -665,6 +683,12 @@ export class Relay implements SessionHost {
       session.end(drainingError(spread(this.world.random(4), awayMs, spreadMs)));
     }
   }
+}
+
+function connectedTo(live: LiveGroup): ReadonlySet<DeviceEntry> {
+  const connected = new Set<DeviceEntry>();
+  for (const { device } of live.sessions) if (device !== undefined) connected.add(device);
+  return connected;
 }
 
 const silentOwner = {

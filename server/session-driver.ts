@@ -46,6 +46,8 @@ import {
 } from "./session.ts";
 import type { Store } from "./store/contract.ts";
 import type { SnapshotRow } from "./store/life.ts";
+import { type WakeUpDesk, wakeUpRequestBytes } from "./wake-up-desk.ts";
+import type { WakeUpRequest } from "./wake-up-requests.ts";
 import {
   lobbyWelcome,
   logChanged,
@@ -108,6 +110,8 @@ export interface SessionHost {
   submit(job: Job, session?: SessionDriver): void;
   /** Objects and snapshots. */
   readonly desk: LifeDesk;
+  /** Undefined where devices are not woken. */
+  readonly wakeUps: WakeUpDesk | undefined;
   /** What a device is told of its group's life. */
   notice(live: LiveGroup, device: DeviceEntry): LifeNotice;
   /** Tells a group's other sessions whether a device is there. */
@@ -144,6 +148,8 @@ export class SessionDriver {
   readonly beganMs: number;
   live: LiveGroup | undefined;
   device: DeviceEntry | undefined;
+  /** The group's head when it became a member's. */
+  joinedHead = 0;
   presence: PresenceState = PresenceState.ONLINE;
   readonly #relay: SessionHost;
   readonly #deviceId: Uint8Array;
@@ -177,7 +183,7 @@ export class SessionDriver {
     this.#deviceId = deviceId;
     this.deviceIdText = idText(deviceId);
     this.address = address;
-    this.#session = new Session(deviceId, relay.options.limits);
+    this.#session = new Session(deviceId, relay.options.limits, relay.wakeUps !== undefined);
     this.#envelopeBytesMax = envelopeBound(relay.options.limits);
   }
 
@@ -381,6 +387,9 @@ export class SessionDriver {
         // Without a request there is nothing to refuse but the session.
         if (requestId === 0) this.end(error);
         else this.step({ kind: "refused", requestId, error });
+      case "wakeUp":
+        this.#wakeUp(effect.requestId, effect.request);
+        return;
         return;
       }
       const incident = toHex(this.#relay.world.random(6));
@@ -518,6 +527,7 @@ export class SessionDriver {
   readonly #pushOwner: JobOwner<PushJob, readonly number[]> = {
     settled: (job, outcome) => {
       this.#settled(job);
+          this.#relay.wakeUps !== undefined,
       if (outcome instanceof SyncError) {
         this.#relay.counters.pushesRefused += 1;
         this.step({ kind: "refused", requestId: job.requestId, error: outcome });
@@ -737,6 +747,15 @@ export class SessionDriver {
   #nextAsk(): void {
     const next = this.#asks[0];
     if (next === undefined) return;
+  #wakeUp(requestId: number, request: WakeUpRequest): void {
+    const { live, device } = this;
+    const { wakeUps } = this.#relay;
+    if (live === undefined || device === undefined || wakeUps === undefined) return;
+    this.#ask(requestId, this.#bytesOf(wakeUpRequestBytes), () =>
+      wakeUps.answer(live.entry, device, request),
+    );
+  }
+
     this.#run(next.requestId, async () => {
       this.asking = this.#answerAsk(next);
       try {

@@ -32,6 +32,12 @@ import type { RelayLimits } from "./options.ts";
 import { type BucketRate, pushRateOf, TokenBucket } from "./rate-limit.ts";
 import { type HelloRequest, type MembershipRequest, readChange, readPush } from "./requests.ts";
 import type { LifeNotice } from "./retention.ts";
+import {
+  isWakeUpBody,
+  readWakeUp,
+  type WakeUpBody,
+  type WakeUpRequest,
+} from "./wake-up-requests.ts";
 
 /** A pull under way. */
 export interface PullUnderWay {
@@ -174,6 +180,7 @@ export type SessionEffect =
     }
   | { readonly kind: "control"; readonly requestId: number; readonly after: number }
   | { readonly kind: "life"; readonly requestId: number; readonly request: LifeRequest }
+  | { readonly kind: "wakeUp"; readonly requestId: number; readonly request: WakeUpRequest }
   | { readonly kind: "mailbox"; readonly requestId: number; readonly request: MailboxRequest };
 
 /** What is asked of a pairing mailbox. */
@@ -213,16 +220,18 @@ export class Session {
   readonly #limits: RelayLimits;
   #pushRate: BucketRate;
 
-  /** A session of the device whose key the handshake proved. */
-  constructor(deviceId: Uint8Array, limits: RelayLimits) {
+  /** A session of the device whose key the handshake proved. `wakesDevices`: whether the relay announces that. */
+  constructor(deviceId: Uint8Array, limits: RelayLimits, wakesDevices = false) {
     this.#deviceId = deviceId;
     this.#limits = limits;
+  readonly #wakesDevices: boolean;
     this.#pushRate = pushRateOf(undefined, limits);
   }
 
   /** Takes another rate of pushes over. */
   takePushRate(rate: BucketRate): void {
     this.#pushRate = rate;
+    this.#wakesDevices = wakesDevices;
   }
 
   get state(): SessionState {
@@ -440,6 +449,7 @@ export class Session {
   ): void {
     switch (body.case) {
       case "changeMembership": {
+        else if (isWakeUpBody(body)) this.#wakeUp(requestId, body, output);
         needsId(requestId);
         const request = readChange(body.value);
         const { returning } = state;
@@ -508,6 +518,16 @@ export class Session {
       if (!(error instanceof SyncError) || error.code !== ErrorCode.TOO_LARGE) throw error;
       this.#refuseOnly(requestId, error, output);
       return undefined;
+  /** What is asked about being woken: of a relay that does not announce it, nothing that it knows. */
+  #wakeUp(requestId: number, body: WakeUpBody, output: SessionOutput): void {
+    if (!this.#wakesDevices) {
+      this.#unexpected(requestId, undefined, output);
+      return;
+    }
+    needsId(requestId);
+    output.effects.push({ kind: "wakeUp", requestId, request: readWakeUp(body) });
+  }
+
     }
   }
 

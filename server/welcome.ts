@@ -80,6 +80,7 @@ export function memberWelcome(
   read: { readonly cursor: number; readonly changed: boolean },
   presence: readonly Presence[],
   notice: LifeNotice,
+  wakesDevices: boolean,
 ): EnvelopeBody {
   const { row } = group;
   return {
@@ -87,7 +88,11 @@ export function memberWelcome(
     value: {
       version,
       relay: softwareVersion,
-      capabilities: [Capability.SNAPSHOTS, Capability.OBJECTS],
+      capabilities: [
+        Capability.SNAPSHOTS,
+        Capability.OBJECTS,
+        ...(wakesDevices ? [Capability.WAKE_UPS] : []),
+      ],
       limits: limitsMessage(limits, row),
       scope: {
         case: "group",

@@ -1,4 +1,5 @@
 import type { SyncError } from "../wire/errors.ts";
+import type { WakeUpSender } from "./wake-ups.ts";
 
 /** The world, as arguments. */
 export interface RelayWorld {
@@ -11,4 +12,6 @@ export interface RelayWorld {
   readonly onDefect: (error: unknown, incident: string) => void;
   /** The store failed; nothing was acknowledged. */
   readonly onStoreFailure: (error: SyncError) => void;
+  /** How devices are woken that are not connected. Left out: they are not. */
+  readonly wakeUps?: WakeUpSender | undefined;
 }

@@ -88,6 +88,12 @@ export const objectRangeBytesMax = 1024 * 1024;
 export const objectAlignmentBytes = 65_536;
 /** One object, in bytes: a content of 1 GiB takes 262,144 more once it is sealed. */
 export const objectBytesDefault = 1088 * 1024 * 1024;
+/** Where a push service takes messages for a device: a URL, in bytes. */
+export const wakeUpEndpointBytesMax = 1_024;
+/** A key of P-256 at a push service: an uncompressed point, in bytes (RFC 8291, RFC 8292). */
+export const wakeUpKeyBytes = 65;
+/** The authentication secret of a subscription, in bytes (RFC 8291). */
+export const wakeUpAuthBytes = 16;
 /** Parts of a snapshot. */
 export const snapshotPartsMax = 4_096;
 /** A snapshot manifest, encoded, in bytes. */

@@ -9,6 +9,7 @@ import {
   type LimitsConfig,
   type RelayConfig,
   RelayConfigSchema,
+  type WebPushConfig,
 } from "../../gen/syncrelay/config/v1/config_pb.ts";
 import { FoundingPolicy } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import {
@@ -17,6 +18,7 @@ import {
   type RelayOptions,
   RelayOptionsError,
   readOptions,
+  type WebPushOptions,
 } from "../options.ts";
 import { nearest } from "./nearest.ts";
 import {
@@ -196,14 +198,14 @@ function nameAt(setting: SettingRow, origin: Origin): string {
 
 /** The values as the message of the schema, which reads JSON by the same names. */
 function messageOf(values: readonly ConfigValue[]): RelayConfig {
-  const relay: Record<string, JsonValue> = {};
-  const limits: Record<string, JsonValue> = {};
+  const tables = { relay: {}, limits: {}, web_push: {} } satisfies Record<string, JsonValue>;
   for (const { setting, value } of values) {
-    const target = setting.table === "relay" ? relay : limits;
+    const target: Record<string, JsonValue> = tables[setting.table];
     target[setting.field.name] =
       setting.field.fieldKind === "enum" ? choiceNumber(setting, value as string) : jsonOf(value);
   }
-  return fromJson(RelayConfigSchema, { ...relay, limits });
+  const { relay, ...rest } = tables;
+  return fromJson(RelayConfigSchema, { ...relay, ...rest });
 }
 
 function jsonOf(value: SettingValue): JsonValue {
@@ -232,6 +234,7 @@ function optionsOf(config: RelayConfig, adminPortFallback: boolean): RelayOption
     adminToken: config.adminToken as string,
     readToken: config.readToken as string,
     limits: limitsOf(config.limits as LimitsConfig),
+    webPush: webPushOf(config.webPush as WebPushConfig),
   });
 }
 
@@ -248,6 +251,14 @@ function limitsOf(limits: LimitsConfig): RelayLimits {
     pushesBurst: limits.pushesBurst as number,
     addressConnectionsPerMin: limits.addressConnectionsPerMin as number,
     addressHandshakesMax: limits.addressHandshakesMax as number,
+  };
+}
+
+function webPushOf(config: WebPushConfig): WebPushOptions {
+  return {
+    enabled: config.enabled as boolean,
+    subject: config.subject as string,
+    allowPrivateAddresses: config.allowPrivateAddresses as boolean,
   };
 }
 

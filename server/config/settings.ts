@@ -3,7 +3,11 @@
  * bounds, its default. `config.proto` is the only place where one is declared.
  */
 import { type DescEnumValue, type DescField, getOption, ScalarType } from "@bufbuild/protobuf";
-import { LimitsConfigSchema, RelayConfigSchema } from "../../gen/syncrelay/config/v1/config_pb.ts";
+import {
+  LimitsConfigSchema,
+  RelayConfigSchema,
+  WebPushConfigSchema,
+} from "../../gen/syncrelay/config/v1/config_pb.ts";
 import { Setting_Form, setting } from "../../gen/syncrelay/config/v1/setting_pb.ts";
 import { parseListen, RelayOptionsError } from "../options.ts";
 import { isAddressRange } from "./address-range.ts";
@@ -28,7 +32,7 @@ export interface SettingRow {
   readonly live: boolean;
   /** Whether the value is never printed. */
   readonly secret: boolean;
-  readonly table: "relay" | "limits";
+  readonly table: "relay" | "limits" | "web_push";
   readonly field: DescField;
 }
 
@@ -50,6 +54,7 @@ export const settings: readonly SettingRow[] = [
     .filter((field) => field.fieldKind !== "message")
     .map((field) => readRow(field, "relay")),
   ...LimitsConfigSchema.fields.map((field) => readRow(field, "limits")),
+  ...WebPushConfigSchema.fields.map((field) => readRow(field, "web_push")),
 ];
 
 const settingsByKey: ReadonlyMap<string, SettingRow> = new Map(
@@ -188,7 +193,13 @@ function fits(row: Omit<SettingRow, "default">, text: string): boolean {
       return text !== "" && !text.includes("\0");
     case Setting_Form.TOKEN:
       return text === "" || /^[A-Za-z0-9._~-]{32,128}$/.test(text);
+    case Setting_Form.CONTACT:
+      return text === "" || isContact(text);
   }
+}
+
+function isContact(text: string): boolean {
+  return text.length <= 256 && /^(mailto:[^\s@]+@[^\s@]+|https:\/\/\S+)$/.test(text);
 }
 
 function isListen(text: string): boolean {
@@ -221,6 +232,8 @@ export function what(row: Omit<SettingRow, "default">): string {
       return "the path of a folder";
     case Setting_Form.TOKEN:
       return "empty, or 32 to 128 characters of A-Z a-z 0-9 . _ ~ -";
+    case Setting_Form.CONTACT:
+      return "an address like mailto:you@example.com or https://example.com/contact, or empty";
     case Setting_Form.UNSPECIFIED:
       return "a text";
   }

@@ -130,6 +130,24 @@ export function readMetrics(sources: MetricSources): Metric[] {
       sample(counters.pagesSent),
     ]),
     counter(
+      "sync_relay_wake_ups_total",
+      "Devices that were to be woken through their push services, by what became of it.",
+      "",
+      [
+        sample(counters.wakeUpsSent, { outcome: "sent" }),
+        sample(counters.wakeUpsRefused, { outcome: "refused" }),
+        sample(counters.wakeUpsUnreachable, { outcome: "unreachable" }),
+        sample(counters.wakeUpsGone, { outcome: "gone" }),
+        sample(counters.wakeUpsDropped, { outcome: "dropped" }),
+      ],
+    ),
+    gauge(
+      "sync_relay_wake_ups_waiting",
+      "Devices that are to be woken, or were and have not connected since.",
+      "",
+      [sample(relay.wakeUps?.waiting ?? 0)],
+    ),
+    counter(
       "sync_relay_dropped_blobs_total",
       "Blobs that went from logs with their headers, and bodies that went by themselves, by reason.",
       "",

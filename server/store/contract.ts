@@ -12,7 +12,7 @@
  * kept inside; a store goes on afterwards where the fault allows it.
  */
 import type { SyncError } from "../../wire/errors.ts";
-import type { LifeReads, LifeWrites, SnapshotRow } from "./life.ts";
+import type { LifeReads, LifeWrites, SnapshotRow, WakeUpRow } from "./life.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 
 /** A group, its members and its counters: what a group's first session loads. */
@@ -158,6 +158,8 @@ export interface LoadedGroup {
   readonly group: GroupRow;
   readonly devices: readonly DeviceRow[];
   readonly snapshots: readonly SnapshotRow[];
+  /** Where its devices are woken; left out: none is. */
+  readonly wakeUps?: readonly WakeUpRow[];
 }
 
 /** A group that a device belongs to. */

@@ -61,6 +61,17 @@ export interface ObjectReference {
   readonly objectKey: number;
 }
 
+/** Where a device is woken. It goes with its device. */
+export interface WakeUpRow {
+  readonly deviceKey: number;
+  /** An `https` URL. */
+  readonly endpoint: string;
+  /** 65 bytes. */
+  readonly p256dh: Uint8Array;
+  /** 16 bytes. */
+  readonly auth: Uint8Array;
+}
+
 /** `chunkBytes` of an object; the last one's rest. */
 export interface ChunkRow {
   readonly objectKey: number;
@@ -124,6 +135,10 @@ export interface LifeWrites {
   readonly chunks: readonly ChunkRow[];
   /** Objects that go, with all references; what they hold on disk is given back by `sweep`. */
   readonly droppedObjects: readonly ObjectRow[];
+  /** Written whole, by device, new or not. */
+  readonly wakeUps: readonly WakeUpRow[];
+  /** Keys of devices that are woken no more. */
+  readonly wakeUpsEnded: readonly number[];
 }
 
 /** Nothing of all that. */
@@ -142,6 +157,8 @@ export const noLife: LifeWrites = {
   referencesEnded: [],
   chunks: [],
   droppedObjects: [],
+  wakeUps: [],
+  wakeUpsEnded: [],
 };
 
 /** What one slice of trimming would come to. */

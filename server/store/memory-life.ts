@@ -12,6 +12,7 @@ import type {
   SnapshotContent,
   SnapshotRow,
   TrimMeasure,
+  WakeUpRow,
 } from "./life.ts";
 import { chunkBytes } from "./life.ts";
 
@@ -29,6 +30,8 @@ const emptyBody = new Uint8Array(0);
 export class MemoryLife {
   readonly snapshots = new Map<number, { row: SnapshotRow; content: SnapshotContent }>();
   readonly objects = new Map<number, StoredObject>();
+  /** By device. */
+  readonly wakeUps = new Map<number, WakeUpRow>();
   #expiries: ExpiryRow[] = [];
   readonly #deletes = new Map<number, Set<number>>();
   lastSnapshotKey = 0;
@@ -40,6 +43,7 @@ export class MemoryLife {
     for (const [key, { row, holders, chunks }] of this.objects) {
       life.objects.set(key, { row, holders: new Set(holders), chunks: new Map(chunks) });
     }
+    for (const [key, row] of this.wakeUps) life.wakeUps.set(key, row);
     life.#expiries = [...this.#expiries];
     for (const [key, cursors] of this.#deletes) life.#deletes.set(key, new Set(cursors));
     life.lastSnapshotKey = this.lastSnapshotKey;
@@ -74,6 +78,8 @@ export class MemoryLife {
       this.#deletes.get(groupKey)?.delete(cursor);
     this.#writeSnapshots(writes);
     this.#writeObjects(writes);
+    for (const row of writes.wakeUps) this.wakeUps.set(row.deviceKey, row);
+    for (const key of writes.wakeUpsEnded) this.wakeUps.delete(key);
   }
 
   #writeSnapshots(writes: LifeWrites): void {

@@ -169,6 +169,7 @@ class Disk {
     this.blobs -= group.row.blobs;
     this.bytes -= bytesOf(group.row);
     this.life.deleteGroup(groupKey);
+    for (const deviceKey of group.devices.keys()) this.life.wakeUps.delete(deviceKey);
     this.groups.delete(groupKey);
     this.groupKeys.delete(toHex(group.row.groupId));
     this.logs.delete(groupKey);
@@ -267,6 +268,7 @@ class OpenMemoryStore implements MemoryStore {
       group: group.row,
       devices,
       snapshots: this.#disk.life.snapshotsOf(group.row.groupKey),
+      wakeUps: devices.flatMap(({ deviceKey }) => this.#disk.life.wakeUps.get(deviceKey) ?? []),
     };
   }
 
@@ -525,6 +527,7 @@ function copyLife(life: LifeWrites): LifeWrites {
     effective: life.effective.map(copyRow),
     objects: life.objects.map(copyRow),
     chunks: life.chunks.map(copyRow),
+    wakeUps: life.wakeUps.map(copyRow),
   };
 }
 

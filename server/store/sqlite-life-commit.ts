@@ -1,4 +1,5 @@
 /** What a commit of the log's life adds to `sqlite-commit.ts`: its columns, statements and values. */
+import { utf8 } from "../../wire/bytes.ts";
 import { chunkBytes, type LifeWrites, type ObjectRow } from "./life.ts";
 import { type BytePacker, numbersOf } from "./packing.ts";
 import type { SqlValue } from "./sqlite-connection.ts";
@@ -21,6 +22,8 @@ export const lifeColumns: readonly string[] = [
   "refs_ended",
   "chunks",
   "dropped_objects",
+  "wake_ups",
+  "wake_ups_ended",
 ];
 
 export const lifeStatements = `
@@ -85,6 +88,12 @@ export const lifeStatements = `
     SELECT value->>0 FROM json_each(new.dropped_objects));
   DELETE FROM main.objects WHERE object_key IN (
     SELECT value->>0 FROM json_each(new.dropped_objects));
+
+  INSERT OR REPLACE INTO main.wake_ups (device_key, endpoint, p256dh, auth)
+    SELECT value->>0, CAST(substr(new.bytes, value->>1, value->>2) AS TEXT),
+      substr(new.bytes, value->>3, value->>4), substr(new.bytes, value->>5, value->>6)
+    FROM json_each(new.wake_ups);
+  DELETE FROM main.wake_ups WHERE device_key IN (SELECT value FROM json_each(new.wake_ups_ended));
 `;
 
 /** The values of `lifeColumns`. */
@@ -121,6 +130,13 @@ export function lifeValues(life: LifeWrites, bytes: BytePacker): SqlValue[] {
         `${row.objectKey * chunksMax + row.number},${bytes.put(row.data)},${row.data.byteLength}`,
     ),
     numbersOf(life.droppedObjects, (row) => `${row.objectKey},${row.durableBytes}`),
+    numbersOf(life.wakeUps, ({ deviceKey, endpoint, p256dh, auth }) => {
+      const places = [utf8(endpoint), p256dh, auth].map(
+        (part) => `${bytes.put(part)},${part.byteLength}`,
+      );
+      return `${deviceKey},${places.join(",")}`;
+    }),
+    life.wakeUpsEnded.length === 0 ? null : JSON.stringify(life.wakeUpsEnded),
   ];
 }
 
@@ -138,6 +154,9 @@ export function lifeBytes(life: LifeWrites | undefined): number {
   }
   for (const row of life.effective) length += row.confirmation.byteLength;
   for (const row of life.chunks) length += row.data.byteLength;
+  for (const { endpoint, p256dh, auth } of life.wakeUps) {
+    length += utf8(endpoint).byteLength + p256dh.byteLength + auth.byteLength;
+  }
   return length;
 }
 

@@ -20,6 +20,7 @@ import type {
   SenderPlace,
 } from "./contract.ts";
 import { roleOf, stateOf } from "./device-codes.ts";
+import type { WakeUpRow } from "./life.ts";
 import { snapshotRows, snapshotsColumn } from "./sqlite-life-reads.ts";
 
 const groupLifeColumns = `g.replaced_through, g.trimmed_through, g.snapshot_age_s, g.snapshot_bytes,
@@ -52,10 +53,12 @@ export const loadGroupSql = `
 SELECT g.group_key, g.log_id, g.head, g.floor, g.bytes, g.blobs, g.quota_bytes, g.membership_count,
   g.membership_head, g.epoch, g.suspended, ${groupLifeColumns}, ${snapshotsColumn} AS snapshots,
   d.device_key, d.device_id, d.role, d.state, d.last_seq, d.last_link,
-  d.last_cursor, d.applied, d.last_seen_ms, d.seen_age_s, w.counter, w.witness
+  d.last_cursor, d.applied, d.last_seen_ms, d.seen_age_s, w.counter, w.witness,
+  u.endpoint, u.p256dh, u.auth
 FROM groups g
 LEFT JOIN devices d ON d.group_key = g.group_key
 LEFT JOIN witnesses w ON w.device_key = d.device_key
+LEFT JOIN wake_ups u ON u.device_key = d.device_key
 WHERE g.group_id = ? ORDER BY d.device_key`;
 
 export interface LoadGroupColumns extends GroupLifeColumns {
@@ -84,6 +87,10 @@ export interface LoadGroupColumns extends GroupLifeColumns {
   readonly seen_age_s: number;
   readonly counter: number | null;
   readonly witness: Uint8Array | null;
+  /** Null where the device is not woken, with the two that follow. */
+  readonly endpoint: string | null;
+  readonly p256dh: Uint8Array;
+  readonly auth: Uint8Array;
 }
 
 export function loadedGroup(
@@ -108,6 +115,7 @@ export function loadedGroup(
     ...lifeOf(first),
   };
   const devices: DeviceRow[] = [];
+  const wakeUps: WakeUpRow[] = [];
   for (const row of rows) {
     if (row.device_key === null) continue;
     devices.push({
@@ -125,8 +133,11 @@ export function loadedGroup(
       witnessCounter: row.counter ?? 0,
       witness: row.witness === null ? new Uint8Array(0) : plain(row.witness),
     });
+    const { device_key: deviceKey, endpoint } = row;
+    if (endpoint === null) continue;
+    wakeUps.push({ deviceKey, endpoint, p256dh: plain(row.p256dh), auth: plain(row.auth) });
   }
-  return { group, devices, snapshots: snapshotRows(first.group_key, first.snapshots) };
+  return { group, devices, snapshots: snapshotRows(first.group_key, first.snapshots), wakeUps };
 }
 
 export const groupsOfDeviceSql = `

@@ -54,6 +54,7 @@ test("every setting can be set in the file, in the environment and by a flag, th
       case "text":
         if (setting.key.startsWith("listen")) return "127.0.0.1:9";
         if (setting.key.endsWith("token")) return "t".repeat(32);
+        if (setting.key === "web_push.subject") return "mailto:operator@example.com";
         return setting.key === "data" ? "/elsewhere" : "wss://sync.example.com/";
     }
   };
@@ -67,8 +68,16 @@ test("every setting can be set in the file, in the environment and by a flag, th
           : `"${text}"`;
     const [table, name] = setting.key.includes(".") ? setting.key.split(".") : ["", setting.key];
     const toml = `${table === "" ? "" : `[${table}]\n`}${name} = ${literal}\n`;
+    // Without it web push cannot be enabled.
+    const besides =
+      setting.key === "web_push.enabled"
+        ? { SYNC_RELAY_WEB_PUSH_SUBJECT: "https://example.com/contact" }
+        : {};
     const found = (sources: Parameters<typeof readConfig>[0]) =>
-      readConfig(sources).values.find((value) => value.setting === setting);
+      readConfig({
+        ...sources,
+        environment: { ...sources.environment, ...besides },
+      }).values.find((value) => value.setting === setting);
     const inFile = found(file(toml));
     assert.equal(
       originText(inFile?.origin ?? { kind: "default" }),

@@ -61,6 +61,17 @@ export function requestBodies(): EnvelopeBody[] {
     { case: "dropObject", value: { objectId } },
     { case: "getSnapshot", value: { unconfirmed: true } },
     { case: "confirmSnapshot", value: { snapshotId: bytes(32, 6), signature: bytes(64, 7) } },
+    { case: "getWakeUp", value: {} },
+    {
+      case: "setWakeUp",
+      value: {
+        subscription: {
+          endpoint: "https://push.example/a",
+          p256dh: Uint8Array.of(4, ...bytes(64, 8)),
+          auth: bytes(16, 9),
+        },
+      },
+    },
   ];
 }
 

@@ -7,7 +7,12 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { Status, SyncClient } from "../../client/index.ts";
 import { openSyncClient } from "../../client/platform/node/index.ts";
-import { type RelayOptionsInput, type RunningRelay, startRelay } from "../../server/index.ts";
+import {
+  type RelayOptionsInput,
+  type RelayParts,
+  type RunningRelay,
+  startRelay,
+} from "../../server/index.ts";
 
 /** A folder of this test's own. */
 export async function testFolder(t: TestContext): Promise<string> {
@@ -34,17 +39,23 @@ export function until(client: SyncClient, holds: (status: Status) => boolean): P
 export class TestRelay {
   readonly data: string;
   readonly #options: RelayOptionsInput;
+  readonly #parts: RelayParts;
   #running: RunningRelay | undefined;
   #port: number;
 
-  private constructor(data: string, port: number, options: RelayOptionsInput) {
+  private constructor(data: string, port: number, options: RelayOptionsInput, parts: RelayParts) {
     this.data = data;
     this.#port = port;
     this.#options = options;
+    this.#parts = parts;
   }
 
-  static async start(t: TestContext, options: RelayOptionsInput = {}): Promise<TestRelay> {
-    const relay = new TestRelay(await testFolder(t), await freePort(), options);
+  static async start(
+    t: TestContext,
+    options: RelayOptionsInput = {},
+    parts: RelayParts = {},
+  ): Promise<TestRelay> {
+    const relay = new TestRelay(await testFolder(t), await freePort(), options, parts);
     await relay.start();
     t.after(() => relay.stop());
     return relay;
@@ -64,13 +75,14 @@ export class TestRelay {
   }
 
   async start(): Promise<void> {
-    this.#running = await startRelay({
+    const options = {
       listen: `127.0.0.1:${this.#port}`,
       data: this.data,
       logLevel: "silent",
       ...this.#options,
       limits: { pushesPerS: 10_000, pushesBurst: 10_000, ...this.#options.limits },
-    });
+    } as const;
+    this.#running = await startRelay(options, this.#parts);
   }
 
   async stop(): Promise<void> {

@@ -55,9 +55,10 @@ export const aSyncError: SyncError = new SyncError(ErrorCode.STORE_UNAVAILABLE);
 /** A session that has come to a state. */
 export function sessionIn(
   state: StateName,
-  options: { sentThrough?: number; limits?: Partial<RelayLimits> } = {},
+  options: { sentThrough?: number; limits?: Partial<RelayLimits>; wakesDevices?: boolean } = {},
 ): Session {
-  const session = new Session(device.id, { ...defaultLimits, ...options.limits });
+  const limits = { ...defaultLimits, ...options.limits };
+  const session = new Session(device.id, limits, options.wakesDevices ?? true);
   const step = (input: SessionInput): SessionOutput => session.step(input, 0);
   if (state === "lobby") step({ kind: "greeted", greeting: lobbyGreeting });
   else if (state !== "greeting") {

@@ -75,6 +75,9 @@ objectState        | over             | over               | over               
 getObject          | over             | →life              | over               | draining     | -
 objectData         | over             | over               | over               | draining     | -
 dropObject         | over             | →life              | over               | draining     | -
+getWakeUp          | over             | →wakeUp            | over               | draining     | -
+setWakeUp          | over             | →wakeUp            | over               | draining     | -
+wakeUp             | over             | over               | over               | draining     | -
 `;
 
 /** What a cell's short word stands for. */
@@ -214,6 +217,8 @@ const needsId = [
   "statObject",
   "getObject",
   "dropObject",
+  "getWakeUp",
+  "setWakeUp",
 ];
 const withoutId: Readonly<Record<string, string>> = {
   ack: "→ack",
@@ -244,6 +249,15 @@ test("3.8 without a request id: what must be answered ends the session, the rest
         ? undefined
         : (bodies[name] ?? ({ case: name, value: {} } as EnvelopeBody));
     assert.equal(outcome(sessionIn("member").step(envelope(0, body), 0)), expected, name);
+  }
+});
+
+test("14.1 3.9 a relay that wakes nobody knows nothing of it, and ends nothing", () => {
+  for (const name of ["getWakeUp", "setWakeUp"]) {
+    const body = { case: name, value: {} } as EnvelopeBody;
+    const session = sessionIn("member", { wakesDevices: false });
+    assert.equal(outcome(session.step(envelope(7, body), 0)), words["unexpected"], name);
+    assert.equal(outcome(session.step(envelope(0, body), 0)), "-", name);
   }
 });
 

@@ -109,6 +109,34 @@ for (const subject of subjects) {
       assert.equal(await store.linkAt(1, 3), undefined);
     });
 
+    test("where devices are woken is kept, replaced, ended, and gone with the group", async (t) => {
+      const store = await subject.open(t);
+      await filled(store);
+      const place = (deviceKey: number, endpoint: string) => ({
+        deviceKey,
+        endpoint,
+        p256dh: bytes(65, deviceKey),
+        auth: bytes(16, deviceKey),
+      });
+      const placesOf = async (groupKey: number) =>
+        (await store.loadGroup(group(groupKey).groupId))?.wakeUps;
+      assert.deepEqual(await placesOf(1), []);
+      await store.commit(batch({ devices: [device(1, 3)] }));
+      const all = [place(1, "https://a.example/é"), place(2, "https://b.example/"), place(3, "x")];
+      await store.commit(life({ wakeUps: all }));
+      assert.deepEqual(await placesOf(1), [all[0], all[2]]);
+      assert.deepEqual(await placesOf(2), [all[1]]);
+      // A device's row is written at every push, and leaves it alone.
+      await store.commit(batch({ devices: [device(1, 1, { lastSeq: 9 })] }));
+      const other = place(1, "https://c.example/");
+      await store.commit(life({ wakeUps: [other], wakeUpsEnded: [3] }));
+      assert.deepEqual(await placesOf(1), [other]);
+      await store.commit(batch({ deletedGroups: [1] }));
+      await store.commit(batch({ groups: [group(1)], devices: [device(1, 1)] }));
+      assert.deepEqual(await placesOf(1), []);
+      assert.deepEqual(await placesOf(2), [all[1]]);
+    });
+
     test("a body that is gone keeps its state", async (t) => {
       const store = await subject.open(t);
       await filled(store);

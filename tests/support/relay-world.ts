@@ -12,6 +12,7 @@ import type { HelloRequest } from "../../server/requests.ts";
 import type { Port, SessionDriver } from "../../server/session-driver.ts";
 import type { Store } from "../../server/store/contract.ts";
 import { type MemoryStore, openMemoryStore } from "../../server/store/memory-store.ts";
+import type { WakeUpSender } from "../../server/wake-ups.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { decodeEnvelopes, type EnvelopeBody, encodeEnvelope } from "../../wire/envelope.ts";
 import type { SyncError } from "../../wire/errors.ts";
@@ -189,6 +190,8 @@ export interface RelayWorldOptions {
   readonly disk?: Store;
   /** What the clock says first. */
   readonly nowMs?: number;
+  /** Left out: devices are not woken. */
+  readonly wakeUps?: WakeUpSender;
 }
 
 /** A relay and everything around it. */
@@ -221,6 +224,7 @@ export class RelayWorldUnderTest {
       onStoreFailure: () => {
         this.storeFailures += 1;
       },
+      wakeUps: choices.wakeUps,
     });
   }
 

@@ -181,6 +181,22 @@ const envelopes: JsonValue[] = [
     objectData: { offset: "1", data: bytes(0x1c, 20), done: true, sizeBytes: "21" },
   },
   { requestId: "18", dropObject: object },
+  { requestId: "19", getWakeUp: {} },
+  {
+    requestId: "20",
+    setWakeUp: {
+      subscription: {
+        endpoint: "https://push.example/send/9f3c",
+        p256dh: bytes(0x04, 65),
+        auth: bytes(0x1d, 16),
+      },
+    },
+  },
+  { requestId: "21", setWakeUp: {} },
+  {
+    requestId: "21",
+    wakeUp: { state: "WAKE_UP_STATE_REGISTERED", applicationServerKey: bytes(0x04, 65) },
+  },
 ];
 
 const session: SessionInputs = {

@@ -557,6 +557,18 @@ export class BrowserSyncClient implements SyncApi {
     yield* (await this.#ask("getObject", args)) as AsyncIterable<Uint8Array>;
   }
 
+  wakeUp(): ReturnType<SyncApi["wakeUp"]> {
+    return this.#ask("wakeUp", [], true) as ReturnType<SyncApi["wakeUp"]>;
+  }
+
+  async registerWakeUp(...args: Parameters<SyncApi["registerWakeUp"]>): Promise<void> {
+    await this.#ask("registerWakeUp", args, true);
+  }
+
+  async unregisterWakeUp(): Promise<void> {
+    await this.#ask("unregisterWakeUp", [], true);
+  }
+
   async dropObject(object: Uint8Array | string): Promise<void> {
     await this.#ask("dropObject", [object], true);
   }

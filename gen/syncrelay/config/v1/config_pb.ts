@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/config/v1/config.proto.
  */
 export const file_syncrelay_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiBzeW5jcmVsYXkvY29uZmlnL3YxL2NvbmZpZy5wcm90bxITc3luY3JlbGF5LmNvbmZpZy52MSKYBQoLUmVsYXlDb25maWcSKwoGbGlzdGVuGAEgASgJQhaSwhgSCg4xMjcuMC4wLjE6ODA4MCgBSACIAQESMQoMbGlzdGVuX2FkbWluGAIgASgJQhaSwhgSCg4xMjcuMC4wLjE6ODA4MSgGSAGIAQESIQoEZGF0YRgDIAEoCUIOksIYCgoGLi9kYXRhKARIAogBARIfCgpwdWJsaWNfdXJsGAQgASgJQgaSwhgCKAJIA4gBARJICghmb3VuZGluZxgFIAEoDjIhLnN5bmNyZWxheS5zeW5jLnYxLkZvdW5kaW5nUG9saWN5Qg6SwhgKCgZpbnZpdGUwAUgEiAEBEjEKBmxpbWl0cxgGIAEoCzIhLnN5bmNyZWxheS5jb25maWcudjEuTGltaXRzQ29uZmlnEkYKCWxvZ19sZXZlbBgHIAEoCUIuksIYKgoEaW5mbyIFZGVidWciBGluZm8iBHdhcm4iBWVycm9yIgZzaWxlbnQwAUgFiAEBEiQKD3RydXN0ZWRfcHJveGllcxgIIAMoCUILksIYBxiAAigDMAESLQoTYWRtaW5fd2l0aG91dF90b2tlbhgJIAEoCEILksIYBwoFZmFsc2VIBogBARIiCgthZG1pbl90b2tlbhgKIAEoCUIIksIYBCgFOAFIB4gBARIhCgpyZWFkX3Rva2VuGAsgASgJQgiSwhgEKAU4AUgIiAEBQgkKB19saXN0ZW5CDwoNX2xpc3Rlbl9hZG1pbkIHCgVfZGF0YUINCgtfcHVibGljX3VybEILCglfZm91bmRpbmdCDAoKX2xvZ19sZXZlbEIWChRfYWRtaW5fd2l0aG91dF90b2tlbkIOCgxfYWRtaW5fdG9rZW5CDQoLX3JlYWRfdG9rZW4iyAYKDExpbWl0c0NvbmZpZxI0Cg5ibG9iX2J5dGVzX21heBgBIAEoDUIXksIYEwoHMTA0ODU3NhCACBiAgIAIMAFIAIgBARI8Cg9ncm91cF9ieXRlc19tYXgYAiABKARCHpLCGBoKCTEwNDg1NzYwMBCAgAQY/////////w8wAUgBiAEBEj0KD3N0b3JlX2J5dGVzX21heBgDIAEoBEIfksIYGwoKMTA3Mzc0MTgyNBCAgAQY/////////w8wAUgCiAEBEi4KDHNlc3Npb25zX21heBgEIAEoDUITksIYDwoFMTAwMDAQARjAhD0wAUgDiAEBEjoKEm91dGJvdW5kX2J5dGVzX21heBgFIAEoDUIZksIYFQoHNDE5NDMwNBCAgAQYgICAgAEwAUgEiAEBEi8KDmhhbmRzaGFrZXNfbWF4GAYgASgNQhKSwhgOCgQxMDI0EAEYgIAEMAFIBYgBARIrCgxwdXNoZXNfcGVyX3MYByABKA1CEJLCGAwKAjIwEAEYwIQ9MAFIBogBARIsCgxwdXNoZXNfYnVyc3QYCCABKA1CEZLCGA0KAzIwMBABGMCEPTABSAeIAQESOgobYWRkcmVzc19jb25uZWN0aW9uc19wZXJfbWluGAkgASgNQhCSwhgMCgIxNRABGMCEPTABSAiIAQESNQoWYWRkcmVzc19oYW5kc2hha2VzX21heBgKIAEoDUIQksIYDAoCMTAQARiAgAQwAUgJiAEBEjIKEGhhbmRzaGFrZV9tc19tYXgYCyABKA1CE5LCGA8KBTEwMDAwEPQDGJBOMAFICogBAUIRCg9fYmxvYl9ieXRlc19tYXhCEgoQX2dyb3VwX2J5dGVzX21heEISChBfc3RvcmVfYnl0ZXNfbWF4Qg8KDV9zZXNzaW9uc19tYXhCFQoTX291dGJvdW5kX2J5dGVzX21heEIRCg9faGFuZHNoYWtlc19tYXhCDwoNX3B1c2hlc19wZXJfc0IPCg1fcHVzaGVzX2J1cnN0Qh4KHF9hZGRyZXNzX2Nvbm5lY3Rpb25zX3Blcl9taW5CGQoXX2FkZHJlc3NfaGFuZHNoYWtlc19tYXhCEwoRX2hhbmRzaGFrZV9tc19tYXhiBnByb3RvMw", [file_syncrelay_config_v1_setting, file_syncrelay_sync_v1_session]);
+  fileDesc("CiBzeW5jcmVsYXkvY29uZmlnL3YxL2NvbmZpZy5wcm90bxITc3luY3JlbGF5LmNvbmZpZy52MSLOBQoLUmVsYXlDb25maWcSKwoGbGlzdGVuGAEgASgJQhaSwhgSCg4xMjcuMC4wLjE6ODA4MCgBSACIAQESMQoMbGlzdGVuX2FkbWluGAIgASgJQhaSwhgSCg4xMjcuMC4wLjE6ODA4MSgGSAGIAQESIQoEZGF0YRgDIAEoCUIOksIYCgoGLi9kYXRhKARIAogBARIfCgpwdWJsaWNfdXJsGAQgASgJQgaSwhgCKAJIA4gBARJICghmb3VuZGluZxgFIAEoDjIhLnN5bmNyZWxheS5zeW5jLnYxLkZvdW5kaW5nUG9saWN5Qg6SwhgKCgZpbnZpdGUwAUgEiAEBEjEKBmxpbWl0cxgGIAEoCzIhLnN5bmNyZWxheS5jb25maWcudjEuTGltaXRzQ29uZmlnEkYKCWxvZ19sZXZlbBgHIAEoCUIuksIYKgoEaW5mbyIFZGVidWciBGluZm8iBHdhcm4iBWVycm9yIgZzaWxlbnQwAUgFiAEBEiQKD3RydXN0ZWRfcHJveGllcxgIIAMoCUILksIYBxiAAigDMAESLQoTYWRtaW5fd2l0aG91dF90b2tlbhgJIAEoCEILksIYBwoFZmFsc2VIBogBARIiCgthZG1pbl90b2tlbhgKIAEoCUIIksIYBCgFOAFIB4gBARIhCgpyZWFkX3Rva2VuGAsgASgJQgiSwhgEKAU4AUgIiAEBEjQKCHdlYl9wdXNoGAwgASgLMiIuc3luY3JlbGF5LmNvbmZpZy52MS5XZWJQdXNoQ29uZmlnQgkKB19saXN0ZW5CDwoNX2xpc3Rlbl9hZG1pbkIHCgVfZGF0YUINCgtfcHVibGljX3VybEILCglfZm91bmRpbmdCDAoKX2xvZ19sZXZlbEIWChRfYWRtaW5fd2l0aG91dF90b2tlbkIOCgxfYWRtaW5fdG9rZW5CDQoLX3JlYWRfdG9rZW4itwEKDVdlYlB1c2hDb25maWcSIQoHZW5hYmxlZBgBIAEoCEILksIYBwoFZmFsc2VIAIgBARIcCgdzdWJqZWN0GAIgASgJQgaSwhgCKAdIAYgBARIxChdhbGxvd19wcml2YXRlX2FkZHJlc3NlcxgDIAEoCEILksIYBwoFZmFsc2VIAogBAUIKCghfZW5hYmxlZEIKCghfc3ViamVjdEIaChhfYWxsb3dfcHJpdmF0ZV9hZGRyZXNzZXMiyAYKDExpbWl0c0NvbmZpZxI0Cg5ibG9iX2J5dGVzX21heBgBIAEoDUIXksIYEwoHMTA0ODU3NhCACBiAgIAIMAFIAIgBARI8Cg9ncm91cF9ieXRlc19tYXgYAiABKARCHpLCGBoKCTEwNDg1NzYwMBCAgAQY/////////w8wAUgBiAEBEj0KD3N0b3JlX2J5dGVzX21heBgDIAEoBEIfksIYGwoKMTA3Mzc0MTgyNBCAgAQY/////////w8wAUgCiAEBEi4KDHNlc3Npb25zX21heBgEIAEoDUITksIYDwoFMTAwMDAQARjAhD0wAUgDiAEBEjoKEm91dGJvdW5kX2J5dGVzX21heBgFIAEoDUIZksIYFQoHNDE5NDMwNBCAgAQYgICAgAEwAUgEiAEBEi8KDmhhbmRzaGFrZXNfbWF4GAYgASgNQhKSwhgOCgQxMDI0EAEYgIAEMAFIBYgBARIrCgxwdXNoZXNfcGVyX3MYByABKA1CEJLCGAwKAjIwEAEYwIQ9MAFIBogBARIsCgxwdXNoZXNfYnVyc3QYCCABKA1CEZLCGA0KAzIwMBABGMCEPTABSAeIAQESOgobYWRkcmVzc19jb25uZWN0aW9uc19wZXJfbWluGAkgASgNQhCSwhgMCgIxNRABGMCEPTABSAiIAQESNQoWYWRkcmVzc19oYW5kc2hha2VzX21heBgKIAEoDUIQksIYDAoCMTAQARiAgAQwAUgJiAEBEjIKEGhhbmRzaGFrZV9tc19tYXgYCyABKA1CE5LCGA8KBTEwMDAwEPQDGJBOMAFICogBAUIRCg9fYmxvYl9ieXRlc19tYXhCEgoQX2dyb3VwX2J5dGVzX21heEISChBfc3RvcmVfYnl0ZXNfbWF4Qg8KDV9zZXNzaW9uc19tYXhCFQoTX291dGJvdW5kX2J5dGVzX21heEIRCg9faGFuZHNoYWtlc19tYXhCDwoNX3B1c2hlc19wZXJfc0IPCg1fcHVzaGVzX2J1cnN0Qh4KHF9hZGRyZXNzX2Nvbm5lY3Rpb25zX3Blcl9taW5CGQoXX2FkZHJlc3NfaGFuZHNoYWtlc19tYXhCEwoRX2hhbmRzaGFrZV9tc19tYXhiBnByb3RvMw", [file_syncrelay_config_v1_setting, file_syncrelay_sync_v1_session]);
 
 /**
  * The relay's whole configuration. Every setting has one name in three forms:
@@ -110,6 +110,13 @@ export type RelayConfig = Message<"syncrelay.config.v1.RelayConfig"> & {
    * @generated from field: optional string read_token = 11;
    */
   readToken?: string | undefined;
+
+  /**
+   * Waking devices through their push services. Absent: off.
+   *
+   * @generated from field: syncrelay.config.v1.WebPushConfig web_push = 12;
+   */
+  webPush?: WebPushConfig | undefined;
 };
 
 /**
@@ -118,6 +125,46 @@ export type RelayConfig = Message<"syncrelay.config.v1.RelayConfig"> & {
  */
 export const RelayConfigSchema: GenMessage<RelayConfig> = /*@__PURE__*/
   messageDesc(file_syncrelay_config_v1_config, 0);
+
+/**
+ * Whether devices that are not connected are woken through their push services.
+ * Nothing of a group goes there, but the push service learns when one is woken.
+ *
+ * @generated from message syncrelay.config.v1.WebPushConfig
+ */
+export type WebPushConfig = Message<"syncrelay.config.v1.WebPushConfig"> & {
+  /**
+   * Whether devices may register, and are woken. Where it is switched off again,
+   * what was registered is kept and not used.
+   *
+   * @generated from field: optional bool enabled = 1;
+   */
+  enabled?: boolean | undefined;
+
+  /**
+   * Whom a push service may turn to about this relay (RFC 8292): a `mailto:` or
+   * `https:` URL. It must be set where this is enabled.
+   *
+   * @generated from field: optional string subject = 2;
+   */
+  subject?: string | undefined;
+
+  /**
+   * Also sends to endpoints on loopback, in private networks and at other
+   * addresses that are not public: for a push service at home. Any member of any
+   * group can then have the relay connect there.
+   *
+   * @generated from field: optional bool allow_private_addresses = 3;
+   */
+  allowPrivateAddresses?: boolean | undefined;
+};
+
+/**
+ * Describes the message syncrelay.config.v1.WebPushConfig.
+ * Use `create(WebPushConfigSchema)` to create a new message.
+ */
+export const WebPushConfigSchema: GenMessage<WebPushConfig> = /*@__PURE__*/
+  messageDesc(file_syncrelay_config_v1_config, 1);
 
 /**
  * The relay's bounds. All are live: a session keeps the sizes it was welcomed
@@ -211,5 +258,5 @@ export type LimitsConfig = Message<"syncrelay.config.v1.LimitsConfig"> & {
  * Use `create(LimitsConfigSchema)` to create a new message.
  */
 export const LimitsConfigSchema: GenMessage<LimitsConfig> = /*@__PURE__*/
-  messageDesc(file_syncrelay_config_v1_config, 1);
+  messageDesc(file_syncrelay_config_v1_config, 2);
 

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file syncrelay/config/v1/setting.proto.
  */
 export const file_syncrelay_config_v1_setting: GenFile = /*@__PURE__*/
-  fileDesc("CiFzeW5jcmVsYXkvY29uZmlnL3YxL3NldHRpbmcucHJvdG8SE3N5bmNyZWxheS5jb25maWcudjEimgIKB1NldHRpbmcSDwoHZGVmYXVsdBgBIAEoCRILCgNtaW4YAiABKAQSCwoDbWF4GAMgASgEEg8KB2Nob2ljZXMYBCADKAkSLwoEZm9ybRgFIAEoDjIhLnN5bmNyZWxheS5jb25maWcudjEuU2V0dGluZy5Gb3JtEgwKBGxpdmUYBiABKAgSDgoGc2VjcmV0GAcgASgIIoMBCgRGb3JtEhQKEEZPUk1fVU5TUEVDSUZJRUQQABIPCgtGT1JNX0xJU1RFThABEgwKCEZPUk1fVVJMEAISDQoJRk9STV9DSURSEAMSDwoLRk9STV9GT0xERVIQBBIOCgpGT1JNX1RPS0VOEAUSFgoSRk9STV9MSVNURU5fT1JfT0ZGEAY6VwoHc2V0dGluZxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYoogDIAEoCzIcLnN5bmNyZWxheS5jb25maWcudjEuU2V0dGluZ1IHc2V0dGluZ2IGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("CiFzeW5jcmVsYXkvY29uZmlnL3YxL3NldHRpbmcucHJvdG8SE3N5bmNyZWxheS5jb25maWcudjEirAIKB1NldHRpbmcSDwoHZGVmYXVsdBgBIAEoCRILCgNtaW4YAiABKAQSCwoDbWF4GAMgASgEEg8KB2Nob2ljZXMYBCADKAkSLwoEZm9ybRgFIAEoDjIhLnN5bmNyZWxheS5jb25maWcudjEuU2V0dGluZy5Gb3JtEgwKBGxpdmUYBiABKAgSDgoGc2VjcmV0GAcgASgIIpUBCgRGb3JtEhQKEEZPUk1fVU5TUEVDSUZJRUQQABIPCgtGT1JNX0xJU1RFThABEgwKCEZPUk1fVVJMEAISDQoJRk9STV9DSURSEAMSDwoLRk9STV9GT0xERVIQBBIOCgpGT1JNX1RPS0VOEAUSFgoSRk9STV9MSVNURU5fT1JfT0ZGEAYSEAoMRk9STV9DT05UQUNUEAc6VwoHc2V0dGluZxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYoogDIAEoCzIcLnN5bmNyZWxheS5jb25maWcudjEuU2V0dGluZ1IHc2V0dGluZ2IGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * What a field of the configuration may hold, beside its type. The relay reads
@@ -134,6 +134,13 @@ export enum Setting_Form {
    * @generated from enum value: FORM_LISTEN_OR_OFF = 6;
    */
   LISTEN_OR_OFF = 6,
+
+  /**
+   * A `mailto:` or `https:` URL of at most 256 characters, or empty.
+   *
+   * @generated from enum value: FORM_CONTACT = 7;
+   */
+  CONTACT = 7,
 }
 
 /**
