@@ -374,6 +374,9 @@ export class SessionDriver {
       case "life":
         this.#life(effect.requestId, effect.request);
         return;
+      case "wakeUp":
+        this.#wakeUp(effect.requestId, effect.request);
+        return;
       case "mailbox":
         this.#mailbox(effect.requestId, effect.request);
         return;
@@ -387,9 +390,6 @@ export class SessionDriver {
         // Without a request there is nothing to refuse but the session.
         if (requestId === 0) this.end(error);
         else this.step({ kind: "refused", requestId, error });
-      case "wakeUp":
-        this.#wakeUp(effect.requestId, effect.request);
-        return;
         return;
       }
       const incident = toHex(this.#relay.world.random(6));
@@ -514,6 +514,7 @@ export class SessionDriver {
           { cursor, changed },
           presence,
           this.#relay.notice(live, device),
+          this.#relay.wakeUps !== undefined,
         ),
         witnesses: witnessesOf(live.entry.devices.values(), device),
       },
@@ -527,7 +528,6 @@ export class SessionDriver {
   readonly #pushOwner: JobOwner<PushJob, readonly number[]> = {
     settled: (job, outcome) => {
       this.#settled(job);
-          this.#relay.wakeUps !== undefined,
       if (outcome instanceof SyncError) {
         this.#relay.counters.pushesRefused += 1;
         this.step({ kind: "refused", requestId: job.requestId, error: outcome });
@@ -734,6 +734,15 @@ export class SessionDriver {
     );
   }
 
+  #wakeUp(requestId: number, request: WakeUpRequest): void {
+    const { live, device } = this;
+    const { wakeUps } = this.#relay;
+    if (live === undefined || device === undefined || wakeUps === undefined) return;
+    this.#ask(requestId, this.#bytesOf(wakeUpRequestBytes), () =>
+      wakeUps.answer(live.entry, device, request),
+    );
+  }
+
   /** Queues a request that is answered after those before it; `bytes` is what it holds on to. */
   #ask(requestId: number, bytes: number, answer: () => Promise<EnvelopeBody>): void {
     this.#asks.push({ requestId, bytes, answer });
@@ -747,15 +756,6 @@ export class SessionDriver {
   #nextAsk(): void {
     const next = this.#asks[0];
     if (next === undefined) return;
-  #wakeUp(requestId: number, request: WakeUpRequest): void {
-    const { live, device } = this;
-    const { wakeUps } = this.#relay;
-    if (live === undefined || device === undefined || wakeUps === undefined) return;
-    this.#ask(requestId, this.#bytesOf(wakeUpRequestBytes), () =>
-      wakeUps.answer(live.entry, device, request),
-    );
-  }
-
     this.#run(next.requestId, async () => {
       this.asking = this.#answerAsk(next);
       try {

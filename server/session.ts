@@ -218,20 +218,20 @@ export class Session {
   #state: SessionState = { kind: "greeting" };
   readonly #deviceId: Uint8Array;
   readonly #limits: RelayLimits;
+  readonly #wakesDevices: boolean;
   #pushRate: BucketRate;
 
   /** A session of the device whose key the handshake proved. `wakesDevices`: whether the relay announces that. */
   constructor(deviceId: Uint8Array, limits: RelayLimits, wakesDevices = false) {
     this.#deviceId = deviceId;
     this.#limits = limits;
-  readonly #wakesDevices: boolean;
+    this.#wakesDevices = wakesDevices;
     this.#pushRate = pushRateOf(undefined, limits);
   }
 
   /** Takes another rate of pushes over. */
   takePushRate(rate: BucketRate): void {
     this.#pushRate = rate;
-    this.#wakesDevices = wakesDevices;
   }
 
   get state(): SessionState {
@@ -436,6 +436,7 @@ export class Session {
         return;
       default:
         if (isLifeBody(body)) this.#life(requestId, body, output);
+        else if (isWakeUpBody(body)) this.#wakeUp(requestId, body, output);
         else this.#unexpected(requestId, body.case, output);
     }
   }
@@ -449,7 +450,6 @@ export class Session {
   ): void {
     switch (body.case) {
       case "changeMembership": {
-        else if (isWakeUpBody(body)) this.#wakeUp(requestId, body, output);
         needsId(requestId);
         const request = readChange(body.value);
         const { returning } = state;
@@ -505,6 +505,16 @@ export class Session {
     }
   }
 
+  /** What is asked about being woken: of a relay that does not announce it, nothing that it knows. */
+  #wakeUp(requestId: number, body: WakeUpBody, output: SessionOutput): void {
+    if (!this.#wakesDevices) {
+      this.#unexpected(requestId, undefined, output);
+      return;
+    }
+    needsId(requestId);
+    output.effects.push({ kind: "wakeUp", requestId, request: readWakeUp(body) });
+  }
+
   /** A blob over the limit is refused alone; every other fault in a push ends the session. */
   #readPush(
     state: MemberState,
@@ -518,16 +528,6 @@ export class Session {
       if (!(error instanceof SyncError) || error.code !== ErrorCode.TOO_LARGE) throw error;
       this.#refuseOnly(requestId, error, output);
       return undefined;
-  /** What is asked about being woken: of a relay that does not announce it, nothing that it knows. */
-  #wakeUp(requestId: number, body: WakeUpBody, output: SessionOutput): void {
-    if (!this.#wakesDevices) {
-      this.#unexpected(requestId, undefined, output);
-      return;
-    }
-    needsId(requestId);
-    output.effects.push({ kind: "wakeUp", requestId, request: readWakeUp(body) });
-  }
-
     }
   }
 

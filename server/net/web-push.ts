@@ -32,6 +32,8 @@ export interface WebPushWorld {
   readonly ca?: string;
   readonly lookup?: Parameters<typeof publicLookup>[0];
   readonly nowMs?: () => number;
+  /** What one message may take, in milliseconds. */
+  readonly sendMsMax?: number;
 }
 
 /**
@@ -91,7 +93,7 @@ function post(
     const outgoing = request(url, {
       method: details.method,
       headers: details.headers,
-      signal: AbortSignal.timeout(sendMsMax),
+      signal: AbortSignal.timeout(world.sendMsMax ?? sendMsMax),
       agent: false,
       ...(allowPrivate ? {} : { lookup: publicLookup(world.lookup) }),
       ...(world.ca === undefined ? {} : { ca: world.ca }),

@@ -15,10 +15,10 @@ import {
   wakeUpsKnownMax,
   wakeUpTriesMax,
 } from "../../server/wake-ups.ts";
-import { ErrorCode } from "../../wire/errors.ts";
+import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { idText } from "../../wire/ids.ts";
 import { bytes, ChainDevice, changeOf, groupId } from "../support/devices.ts";
-import { type Peer, RelayWorldUnderTest, settled } from "../support/relay-world.ts";
+import { gatedStore, type Peer, RelayWorldUnderTest, settled } from "../support/relay-world.ts";
 import { asked, rest } from "./life-support.ts";
 
 /** A push service that notes whom it is to wake, and answers as it is told. */
@@ -258,6 +258,40 @@ test("14.3 it goes with its device's removal, and with the group", async () => {
   assert.ok(live !== undefined);
   await world.relay.operate((draft) => draft.deleteGroup(live.entry));
   assert.equal(await world.store.loadGroup(groupId), undefined);
+});
+
+test("14.3 what a device asks in the commit that removes it is refused, and leaves nothing", async () => {
+  const gate = gatedStore();
+  const world = new RelayWorldUnderTest({
+    disk: gate.store,
+    wakeUps: new FakePushService(),
+  });
+  gate.open();
+  const a = new ChainDevice(1);
+  const b = new ChainDevice(2);
+  const version = await world.found(a, b);
+  const first = await world.member(a);
+  const second = await world.member(b);
+  const { change } = changeOf({
+    author: a.id,
+    at: version,
+    epoch: 2,
+    members: [a.id],
+    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
+  });
+  // In one commit: what is asked before the removal goes with it, what is asked behind it is refused.
+  second.ask({ case: "setWakeUp", value: { subscription: placeOf("before") } });
+  first.ask({ case: "changeMembership", value: change });
+  second.ask({ case: "setWakeUp", value: { subscription: placeOf("behind") } });
+  await rest();
+  assert.equal(second.endedWith, ErrorCode.DEVICE_REVOKED);
+  const lost = world.relay.wakeUps?.answer(
+    (await world.relay.group(groupId))?.entry as never,
+    (await world.relay.group(groupId))?.entry.devices.get(idText(b.id)) as never,
+    { kind: "set", place: placeOf("late") },
+  );
+  await assert.rejects(lost ?? Promise.resolve(), (error) => error instanceof SyncError);
+  assert.deepEqual((await gate.store.loadGroup(groupId))?.wakeUps, []);
 });
 
 test("14.3 it goes with its device's refusal, and does not come back with it", async () => {

@@ -75,6 +75,16 @@ test("14.6 SECURITY 10.2: of an answer that does not end nothing is read", async
   assert.ok(service.writtenBytes < 32 * 1_048_576, `${service.writtenBytes} bytes`);
 });
 
+test("14.6 a push service that does not answer is waited for no longer than that, and tried again", async (t) => {
+  const service = await PushService.start(t);
+  const { sender: to } = await sender(t, true, { sendMsMax: 200 });
+  service.answers.push({ status: 0, silent: true });
+  assert.deepEqual(await to.send(service.subscribe("one")), {
+    kind: "later",
+    retryAfterMs: undefined,
+  });
+});
+
 test("a push service that cannot be reached, or that nobody vouches for, is tried again", async (t) => {
   const service = await PushService.start(t);
   const { sender: to } = await sender(t, true, { ca: "" });

@@ -59,6 +59,8 @@ export interface PushAnswer {
   readonly headers?: Readonly<Record<string, string>>;
   /** Goes on with the body for as long as anybody reads. */
   readonly endless?: boolean;
+  /** Never answers. */
+  readonly silent?: boolean;
 }
 
 interface App {
@@ -96,7 +98,9 @@ export class PushService {
         } catch (error) {
           this.faults.push(error);
         }
-        const { status, headers = {}, endless = false } = this.answers.shift() ?? { status: 201 };
+        const answer = this.answers.shift() ?? { status: 201 };
+        const { status, headers = {}, endless = false, silent = false } = answer;
+        if (silent) return;
         response.writeHead(status, headers);
         response.on("close", () => this.#cut());
         if (endless) this.#writeOn(response);
