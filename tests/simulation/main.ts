@@ -14,17 +14,15 @@
  */
 import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { memoizeXWing } from "./memoize.ts";
+import { bundleWorker } from "./bundle.ts";
+import type { Done, Settings } from "./worker.ts";
 
-memoizeXWing();
-const { simulate } = await import("./simulation.ts");
-const { shrink } = await import("./shrink.ts");
-
-/** Seeds whose stories are made short, in each process; others only fail. */
-const shrunkMax = 3;
-let shrunk = 0;
+/**
+ * What makes workers fast. Nearly all that a seed allocates is gone soon after: a wide nursery is collected
+ * seldom. Collectors that run beside would take the cores of the other workers.
+ */
+const workerFlags = ["--enable-source-maps", "--max-semi-space-size=32", "--single-threaded-gc"];
 
 const { values } = parseArgs({
   allowNegative: true,
@@ -40,22 +38,6 @@ const { values } = parseArgs({
   },
 });
 
-interface Done {
-  readonly seed: number;
-  readonly events: number;
-  readonly blobs: number;
-  readonly ms: number;
-  /** What this seed took of a processor, whatever else the machine did. */
-  readonly cpuMs: number;
-  readonly failures: readonly string[];
-  readonly story: readonly string[];
-  readonly without: readonly number[];
-  readonly steps: number;
-  readonly cut: boolean;
-}
-
-const race = values.races ? (await import("./races.ts")).race : undefined;
-
 const seeds = Number(values.seeds);
 const from = Number(values.from);
 if (!Number.isSafeInteger(seeds) || seeds < 1 || !Number.isSafeInteger(from) || from < 0) {
@@ -63,51 +45,13 @@ if (!Number.isSafeInteger(seeds) || seeds < 1 || !Number.isSafeInteger(from) || 
   process.exit(2);
 }
 
-if (process.send === undefined) await lead();
-else await work();
-
-/** A worker: one seed after another, as it is told. */
-async function work(): Promise<void> {
-  // An interrupt from a terminal reaches all; whoever leads stops.
-  process.on("SIGINT", () => undefined);
-  await new Promise<void>((resolve) => {
-    process.on("disconnect", resolve);
-    process.on("message", (seed: number) => {
-      run(seed).then(
-        (done) => process.send?.(done),
-        (error: unknown) => {
-          process.stderr.write(`seed ${seed}: ${String(error)}\n`);
-          process.exit(1);
-        },
-      );
-    });
-    process.send?.("ready");
-  });
-}
-
-async function run(seed: number): Promise<Done> {
-  const beganMs = performance.now();
-  const before = process.cpuUsage();
-  const left = stepsOf(values.without);
-  let result =
-    race === undefined
-      ? await simulate(seed, { verbose: values.verbose, without: new Set(left) })
-      : { ...(await race(seed)), steps: 0, cut: false };
-  const { events, blobs, steps, cut } = result;
-  const { user, system } = process.cpuUsage(before);
-  const cpuMs = (user + system) / 1000;
-  const ms = performance.now() - beganMs;
-  let without = left;
-  const mayShrink = values.shrink && race === undefined && left.length === 0;
-  if (result.failures.length > 0 && mayShrink && shrunk < shrunkMax) {
-    shrunk += 1;
-    const shorter = await shrink(result);
-    without = [...shorter.without];
-    if (!values.verbose) ({ result } = shorter);
-  }
-  const { failures } = result;
-  const story = failures.length > 0 || values.verbose ? result.story : [];
-  return { seed, events, blobs, failures, story, without, steps, cut, ms, cpuMs };
+const { races, verbose, shrink } = values;
+const settings: Settings = { races, verbose, shrink, without: stepsOf(values.without) };
+const bundle = await bundleWorker("worker.ts");
+try {
+  await lead();
+} finally {
+  bundle.remove();
 }
 
 /** `3,7-9` as numbers. */
@@ -159,7 +103,7 @@ async function lead(): Promise<void> {
     const without = done.without.length === 0 ? "" : ` --without ${rangesOf(done.without)}`;
     process.stdout.write(
       `\nseed ${done.seed} failed: ${done.failures[0]}\n` +
-        `    npm run sim -- ${values.races ? "--races " : ""}--seeds 1 --from ${done.seed}${without} --verbose\n`,
+        `    npm run sim -- ${races ? "--races " : ""}--seeds 1 --from ${done.seed}${without} --verbose\n`,
     );
   };
   // What has begun ends, and what ran is told.
@@ -168,11 +112,7 @@ async function lead(): Promise<void> {
   };
   process.on("SIGINT", stop);
   process.on("SIGTERM", stop);
-  if (jobs === 1) {
-    while (next < end) take(await run(next++));
-  } else {
-    await Promise.all(Array.from({ length: jobs }, () => worker()));
-  }
+  await Promise.all(Array.from({ length: jobs }, () => worker()));
   const s = (performance.now() - beganMs) / 1000;
   process.stdout.write(
     `${blobs} entries, ${events} events, ${cut} groups in two; ${s.toFixed(1)} s, ${((next - from) / s).toFixed(1)} seeds/s, ` +
@@ -183,9 +123,7 @@ async function lead(): Promise<void> {
 
   function worker(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), {
-        execArgv: process.execArgv,
-      });
+      const child = fork(bundle.path, [JSON.stringify(settings)], { execArgv: workerFlags });
       child.on("message", (message: Done | "ready") => {
         if (message !== "ready") take(message);
         if (next < end) child.send(next++);

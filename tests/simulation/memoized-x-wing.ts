@@ -4,7 +4,6 @@
  * that nearly nothing is computed twice. See `memoize.ts`.
  */
 import { ml_kem768_x25519 as xWing } from "@noble/post-quantum/hybrid.js";
-import { toHex } from "../../wire/bytes.ts";
 
 const most = 2_000;
 
@@ -14,7 +13,7 @@ function remembered<Result>(
 ): (...input: Uint8Array[]) => Result {
   const known = new Map<string, Result>();
   return (...input) => {
-    const key = input.map(toHex).join();
+    const key = input.map(charactersOf).join();
     let result = known.get(key);
     if (result === undefined) {
       result = compute(...input);
@@ -23,6 +22,11 @@ function remembered<Result>(
     // Whoever asked may overwrite what it got.
     return copy(result);
   };
+}
+
+/** A character for each byte: as a key, what is cheapest to make. */
+function charactersOf(input: Uint8Array): string {
+  return Buffer.from(input.buffer, input.byteOffset, input.byteLength).toString("latin1");
 }
 
 function bytes<Made extends Uint8Array>(made: Made): Made {
