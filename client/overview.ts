@@ -14,7 +14,7 @@ export class Overview {
   readonly #standing: Standing;
   readonly #applied = new Map<string, { readonly cursor: number; readonly madeMs: number }>();
   #soon = false;
-  #told = "";
+  #told: Status | undefined;
   #lastSyncMs: number | undefined;
 
   constructor(parts: Parts, standing: Standing) {
@@ -71,10 +71,13 @@ export class Overview {
 
   #refusedDevices(): string[] {
     const { core, engine } = this.#parts;
-    if (core.chain === undefined) return [];
-    return members(core.chain)
-      .map(({ deviceId }) => idText(deviceId))
-      .filter((deviceId) => engine.presenceOf(deviceId)?.refused === true);
+    const refused: string[] = [];
+    for (const [deviceId, { closing }] of core.chain?.devices ?? []) {
+      if (closing === undefined && engine.presenceOf(deviceId)?.refused === true) {
+        refused.push(deviceId);
+      }
+    }
+    return refused;
   }
 
   /** The devices of the group, this one included. */
@@ -130,13 +133,23 @@ export class Overview {
       if (status.connection.state === "online" && all) {
         this.#lastSyncMs = core.host.nowMs();
       }
-      const { lastSyncMs: _lastSyncMs, ...rest } = status;
-      const text = JSON.stringify(rest, plain);
-      if (text === this.#told) return;
-      this.#told = text;
-      core.events.emit("status", this.status());
+      if (sameStatus(status, this.#told)) return;
+      this.#told = status;
+      core.events.emit("status", { ...status, lastSyncMs: this.#lastSyncMs });
     });
   }
+}
+
+/** Whether two say the same, but for when the device was last in sync. */
+function sameStatus(status: Status, before: Status | undefined): boolean {
+  if (before === undefined) return false;
+  for (const name of Object.keys(status) as (keyof Status)[]) {
+    const [now, then] = [status[name], before[name]];
+    if (now === then || name === "lastSyncMs") continue;
+    if (typeof now !== "object" || typeof then !== "object") return false;
+    if (JSON.stringify(now, plain) !== JSON.stringify(then, plain)) return false;
+  }
+  return true;
 }
 
 /** For comparing: errors by what they say, and 64-bit numbers as text. */

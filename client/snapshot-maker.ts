@@ -235,7 +235,9 @@ const ownSnapshotKey = "snapshot";
 /** Content in parts: whole ones but for the last; one that is empty where there is nothing at all. */
 async function* inParts(data: SnapshotData): AsyncGenerator<Uint8Array> {
   const pieces = data instanceof Uint8Array ? [data] : data;
-  let part = new Uint8Array(partBytes);
+  // Most snapshots are a small part of one part.
+  const bytes = data instanceof Uint8Array ? Math.min(partBytes, data.byteLength) : partBytes;
+  let part = new Uint8Array(bytes);
   let filled = 0;
   let any = false;
   for await (const piece of pieces) {
@@ -243,7 +245,7 @@ async function* inParts(data: SnapshotData): AsyncGenerator<Uint8Array> {
       if (filled === partBytes) {
         yield part;
         any = true;
-        part = new Uint8Array(partBytes);
+        part = new Uint8Array(bytes);
         filled = 0;
       }
       const taken = rest.subarray(0, partBytes - filled);
