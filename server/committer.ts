@@ -175,11 +175,6 @@ type JobOutcome =
   | boolean
   | { readonly result: unknown };
 
-interface Settlement {
-  readonly job: Job;
-  readonly outcome: JobOutcome;
-}
-
 /** What planning needs from disk, looked up before it. */
 interface Lookups {
   readonly places: ReadonlyMap<PushJob, readonly SenderPlace[]>;
@@ -308,7 +303,7 @@ export class Committer {
     if (jobs.length === 0) return undefined;
     const draft = new Draft(this.#storeBytes);
     const changes: FinishedChange[] = [];
-    const settlements: Settlement[] = [];
+    const outcomes: JobOutcome[] = [];
     const startedMs = this.#options.monotonicMs();
     try {
       // Most commits need nothing from disk, and are written without waiting.
@@ -316,7 +311,7 @@ export class Committer {
       const lookups = reads instanceof Promise ? await reads : reads;
       const bounds = this.#bounds();
       for (const job of jobs) {
-        settlements.push({ job, outcome: this.#plan(draft, job, lookups, changes, bounds) });
+        outcomes.push(this.#plan(draft, job, lookups, changes, bounds));
       }
       if (!draft.empty)
         await this.#options.store.commit(draft.batch(this.#options.ageS(), this.#options.nowMs()));
@@ -347,7 +342,7 @@ export class Committer {
       // One group that is fenced off says nothing about the store.
       if (this.#refuseFenced(jobs).length > 0) {
         this.#options.onFailure(error);
-        settle(jobs.map((job) => ({ job, outcome: error })));
+        for (const job of jobs) settle(job, error);
       }
       return undefined;
     }
@@ -359,7 +354,9 @@ export class Committer {
       changes,
       jobs: jobs.length,
       durationMs: this.#options.monotonicMs() - startedMs,
-      settle: () => settle(settlements),
+      settle: () => {
+        for (let i = 0; i < jobs.length; i++) settle(jobs[i] as Job, outcomes[i] as JobOutcome);
+      },
     };
   }
 
@@ -370,7 +367,7 @@ export class Committer {
     return jobs.filter((job) => {
       const key = groupKeyOf(job);
       const error = key === undefined ? undefined : fence.errorOf(key);
-      if (error !== undefined) settle([{ job, outcome: error }]);
+      if (error !== undefined) settle(job, error);
       return error === undefined;
     });
   }
@@ -642,9 +639,7 @@ function jobsByWeight(jobs: readonly Job[]): Job[][] {
   return [rows, ...tasks, adding].filter((part) => part.length > 0);
 }
 
-function settle(settlements: readonly Settlement[]): void {
-  for (const { job, outcome } of settlements) {
-    // Each job's owner takes what that kind of job comes to; `#plan` returns nothing else for it.
-    (job.owner as JobOwner<Job, unknown>).settled(job, outcome);
-  }
+function settle(job: Job, outcome: JobOutcome): void {
+  // Each job's owner takes what that kind of job comes to; `#plan` returns nothing else for it.
+  (job.owner as JobOwner<Job, unknown>).settled(job, outcome);
 }

@@ -40,7 +40,9 @@ export class CommitFanOut implements CommittedBlobs {
     const first = rows[0] as BlobRow;
     this.#rows = rows;
     this.#deviceIds = deviceIds;
-    this.#senders = new Set(rows.map((row) => row.deviceKey));
+    const senders = new Set<number>();
+    for (const row of rows) senders.add(row.deviceKey);
+    this.#senders = senders;
     this.after = first.cursor - 1;
     this.through = (rows[rows.length - 1] as BlobRow).cursor;
   }
@@ -65,14 +67,15 @@ export class CommitFanOut implements CommittedBlobs {
       own = [];
       bytes = 0;
     };
-    for (const [i, row] of this.#rows.entries()) {
+    for (let i = 0; i < this.#rows.length; i++) {
+      const row = this.#rows[i] as BlobRow;
       const field = row.deviceKey === ownKey ? undefined : this.#field(i);
       const size = field?.byteLength ?? 64;
       const count = fields.length + own.length;
       if (count > 0 && (count === windowBlobsMax || bytes + size > pageBytesMax)) {
         close(row.cursor - 1);
       }
-      if (field === undefined) own.push({ cursor: row.cursor, seq: row.seq, link: row.link });
+      if (field === undefined) own.push(row);
       else fields.push(field);
       bytes += size;
     }

@@ -19,7 +19,7 @@ import { equalBytes } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { idText, zeroLink } from "../wire/ids.ts";
 import { controlChainBytesMax, membersMax } from "../wire/limits.ts";
-import type { Draft } from "./draft.ts";
+import type { Draft, Writable } from "./draft.ts";
 import { type DeviceEntry, GroupEntry } from "./group-state.ts";
 import type {
   ControlRow,
@@ -204,23 +204,23 @@ export function planPush(
 ): readonly number[] | SyncError {
   const groupRow = draft.group(group);
   const deviceRow = draft.device(device);
+  const { blobs } = push;
   const cursors: number[] = [];
-  const fresh: PushBlob[] = [];
   const known = places.length === 0 ? noPlaces : new Map(places.map((place) => [place.seq, place]));
-  for (const blob of push.blobs) {
-    if (blob.seq > deviceRow.lastSeq) {
-      fresh.push(blob);
-      continue;
-    }
+  // Seqs rise, so what is known comes before what is new.
+  let from = 0;
+  for (; from < blobs.length; from++) {
+    const blob = blobs[from] as PushBlob;
+    if (blob.seq > deviceRow.lastSeq) break;
     const cursor = cursorOfKnown(draft, groupRow.groupKey, device, blob, known);
     if (cursor === undefined) return chainError(ErrorCode.LINK_CONFLICT, deviceRow);
     cursors.push(cursor);
   }
-  if (fresh.length === 0) return cursors;
+  if (from === blobs.length) return cursors;
 
   const refusal = writeRefusal(draft, group, device);
   if (refusal !== undefined) return refusal;
-  const first = fresh[0] as PushBlob;
+  const first = blobs[from] as PushBlob;
   const resumes = push.resume && first.seq > deviceRow.lastSeq + 1;
   if (first.seq !== deviceRow.lastSeq + 1 && !resumes) {
     return chainError(ErrorCode.OUT_OF_ORDER, deviceRow);
@@ -230,7 +230,8 @@ export function planPush(
   }
   let bytes = 0;
   let previousLink = first.previousLink;
-  for (const blob of fresh) {
+  for (let i = from; i < blobs.length; i++) {
+    const blob = blobs[i] as PushBlob;
     if (!equalBytes(blob.previousLink, previousLink)) {
       return chainError(ErrorCode.LINK_CONFLICT, deviceRow);
     }
@@ -249,32 +250,49 @@ export function planPush(
 
   const groupWritten = draft.writableGroup(group);
   const deviceWritten = draft.writableDevice(device);
-  for (const blob of fresh) {
-    groupWritten.head += 1;
-    draft.addBlob({
-      groupKey: groupRow.groupKey,
-      cursor: groupWritten.head,
-      deviceKey: deviceRow.deviceKey,
-      seq: blob.seq,
-      priorCursor: deviceWritten.lastCursor,
-      link: blob.link,
-      blobId: blob.blobId,
-      epoch: blob.epoch,
-      header: blob.header,
-      signature: blob.signature,
-      body: blob.body,
-      bodyState: 0,
-      storedAgeS: bounds.ageS,
-    });
-    if (blob.ttlS > 0 || blob.deletes) planEnd(draft, group, groupWritten.head, blob, bounds);
-    deviceWritten.lastSeq = blob.seq;
-    deviceWritten.lastLink = blob.link;
-    deviceWritten.lastCursor = groupWritten.head;
-    cursors.push(groupWritten.head);
-  }
   draft.addBytes(groupWritten, bytes);
-  groupWritten.blobs += fresh.length;
+  groupWritten.blobs += blobs.length - from;
+  // One cursor needs no list with room for more.
+  if (blobs.length === 1)
+    return [planBlob(draft, group, groupWritten, deviceWritten, first, bounds)];
+  for (let i = from; i < blobs.length; i++) {
+    const blob = blobs[i] as PushBlob;
+    cursors.push(planBlob(draft, group, groupWritten, deviceWritten, blob, bounds));
+  }
   return cursors;
+}
+
+/** Gives a blob the next cursor, which it returns. */
+function planBlob(
+  draft: Draft,
+  group: GroupEntry,
+  groupWritten: Writable<GroupRow>,
+  deviceWritten: Writable<DeviceRow>,
+  blob: PushBlob,
+  bounds: PlanBounds,
+): number {
+  const cursor = groupWritten.head + 1;
+  groupWritten.head = cursor;
+  draft.addBlob({
+    groupKey: groupWritten.groupKey,
+    cursor,
+    deviceKey: deviceWritten.deviceKey,
+    seq: blob.seq,
+    priorCursor: deviceWritten.lastCursor,
+    link: blob.link,
+    blobId: blob.blobId,
+    epoch: blob.epoch,
+    header: blob.header,
+    signature: blob.signature,
+    body: blob.body,
+    bodyState: 0,
+    storedAgeS: bounds.ageS,
+  });
+  if (blob.ttlS > 0 || blob.deletes) planEnd(draft, group, cursor, blob, bounds);
+  deviceWritten.lastSeq = blob.seq;
+  deviceWritten.lastLink = blob.link;
+  deviceWritten.lastCursor = cursor;
+  return cursor;
 }
 
 /** Notes what is to be done about a blob later. */

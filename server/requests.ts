@@ -108,15 +108,16 @@ export function readPush(
 ): PushRequest {
   if (push.blobs.length === 0) throw invalid();
   if (push.blobs.length > batchBlobsMax) throw tooLarge(TooLarge_Subject.BATCH, batchBlobsMax);
-  const blobs: PushBlob[] = [];
+  let blobs: PushBlob[] | undefined;
   let previousSeq = 0;
   for (const blob of push.blobs) {
     const read = readBlob(blob, groupId, sender, blobBytesMax);
     if (previousSeq !== 0 && read.seq !== previousSeq + 1) throw invalid();
     previousSeq = read.seq;
-    blobs.push(read);
+    if (blobs === undefined) blobs = [read];
+    else blobs.push(read);
   }
-  return { blobs, resume: push.resume };
+  return { blobs: blobs ?? [], resume: push.resume };
 }
 
 function readBlob(

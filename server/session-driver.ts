@@ -159,6 +159,10 @@ export class SessionDriver {
   #queuedBytes = 0;
   /** Bytes of the record being taken that no job answers for yet. */
   #recordBytes = 0;
+  /** What the record being taken lies in: a read of the socket, which may hold others beside it. */
+  #recordMemory: ArrayBufferLike | undefined;
+  /** The memory that a job which waits answers for. */
+  #heldMemory: ArrayBufferLike | undefined;
   #reading = false;
   #nextRead: PullUnderWay | undefined;
   #asks: Ask[] = [];
@@ -209,6 +213,7 @@ export class SessionDriver {
   /** A record's plaintext arrived. */
   receive(plaintext: Uint8Array): void {
     this.#recordBytes = plaintext.byteLength;
+    this.#recordMemory = plaintext.buffer;
     try {
       for (const envelope of decodeEnvelopes(plaintext, this.#envelopeBytesMax)) {
         this.step({ kind: "envelope", envelope });
@@ -217,6 +222,7 @@ export class SessionDriver {
       if (!(error instanceof SyncError)) throw error;
       this.end(error);
     }
+    this.#recordMemory = undefined;
     this.#waitForReader();
   }
 
@@ -249,16 +255,23 @@ export class SessionDriver {
 
   #settled(job: { readonly bytes: number }): void {
     this.#queuedBytes -= job.bytes;
+    if (this.#queuedBytes === 0) this.#heldMemory = undefined;
     if (this.#queuedBytes < sessionQueuedBytesMax / 2) this.#release("queued");
   }
 
   /**
    * What a job holds on to: its byte fields are views into the record they came
-   * in, so the first job of a record answers for all of it.
+   * in, and that into what was read from the socket with it. So the first job of a
+   * record answers for all of it, and the first of a read for all that was read.
    */
   #bytesOf(bytes: number): number {
-    const held = Math.max(bytes, this.#recordBytes);
+    const memory = this.#recordMemory;
+    let held = Math.max(bytes, this.#recordBytes);
     this.#recordBytes = 0;
+    if (memory !== undefined && memory !== this.#heldMemory) {
+      this.#heldMemory = memory;
+      held = Math.max(held, memory.byteLength);
+    }
     return held;
   }
 

@@ -214,6 +214,12 @@ const foundingRate = { perS: 0.1, burst: 5 };
 /** Control blobs that a device may bring back: it has shown an invite. */
 const returnRate = { perS: 10, burst: 1_000 };
 
+type Writable<Whole> = { -readonly [Key in keyof Whole]: Whole[Key] };
+
+/** Shared by the outputs that ask for nothing. */
+const none: SessionEffect[] = [];
+Object.freeze(none);
+
 export class Session {
   #state: SessionState = { kind: "greeting" };
   readonly #deviceId: Uint8Array;
@@ -240,7 +246,13 @@ export class Session {
 
   /** Takes one input. A session that is closed does nothing. */
   step(input: SessionInput, nowMs: number): SessionOutput {
-    const output: SessionOutput = { send: [], effects: [] };
+    // The acknowledgements of a commit come one after another: nothing more is made for each than it takes.
+    if (input.kind === "stored") {
+      const send =
+        this.#state.kind === "closed" ? [] : [encodePushAck(input.requestId, input.cursors)];
+      return { send, effects: none };
+    }
+    const output: Writable<SessionOutput> = { send: [], effects: [] };
     try {
       this.#take(input, nowMs, output);
     } catch (error) {
@@ -250,7 +262,11 @@ export class Session {
     return output;
   }
 
-  #take(input: SessionInput, nowMs: number, output: SessionOutput): void {
+  #take(
+    input: Exclude<SessionInput, { kind: "stored" }>,
+    nowMs: number,
+    output: Writable<SessionOutput>,
+  ): void {
     const state = this.#state;
     if (state.kind === "closed") return;
     switch (input.kind) {
@@ -263,9 +279,6 @@ export class Session {
         return;
       case "envelope":
         this.#envelope(input.envelope, nowMs, output);
-        return;
-      case "stored":
-        output.send.push(encodePushAck(input.requestId, input.cursors));
         return;
       case "answer":
         if (input.requestId !== 0) output.send.push(encodeEnvelope(input.requestId, input.body));
@@ -315,7 +328,7 @@ export class Session {
     };
   }
 
-  #envelope(envelope: Envelope, nowMs: number, output: SessionOutput): void {
+  #envelope(envelope: Envelope, nowMs: number, output: Writable<SessionOutput>): void {
     const requestId = toNumber(envelope.requestId);
     const state = this.#state;
     switch (state.kind) {
@@ -341,7 +354,7 @@ export class Session {
     requestId: number,
     body: Envelope["body"],
     nowMs: number,
-    output: SessionOutput,
+    output: Writable<SessionOutput>,
   ): void {
     switch (body.case) {
       case "push": {
@@ -353,7 +366,7 @@ export class Session {
           return;
         }
         const push = this.#readPush(state, requestId, body.value, output);
-        if (push !== undefined) output.effects.push({ kind: "push", requestId, push });
+        if (push !== undefined) output.effects = [{ kind: "push", requestId, push }];
         return;
       }
       case "pull": {

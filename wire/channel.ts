@@ -261,7 +261,8 @@ export class Transport {
 
   /**
    * Decrypts one message into `output` at `offset`, and returns how many bytes
-   * that gave. Throws RECORD_INVALID where it is not the next message.
+   * that gave. Throws RECORD_INVALID where it is not the next message. The output may
+   * begin where the message does.
    */
   decryptInto(message: Uint8Array, output: Uint8Array, offset: number): number {
     if (!this.#open) throw new SyncError(ErrorCode.RECORD_INVALID);

@@ -49,7 +49,7 @@ export function sizeDelimited(bytes: Uint8Array): Uint8Array {
  * plaintext's memory.
  */
 export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number): Envelope[] {
-  const envelopes: Envelope[] = [];
+  let envelopes: Envelope[] | undefined;
   const items = new ItemCounter(recordItemsMax);
   let offset = 0;
   while (offset < plaintext.byteLength) {
@@ -65,21 +65,24 @@ export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number)
     }
     if (length > envelopeBytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
     if (offset + length > plaintext.byteLength) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-    const encoded = plaintext.subarray(offset, offset + length);
+    const envelope =
+      decodeHotEnvelope(plaintext, items, offset, offset + length) ??
+      decodeAny(plaintext.subarray(offset, offset + length), items);
     offset += length;
-    const hot = decodeHotEnvelope(encoded, items);
-    if (hot !== undefined) {
-      envelopes.push(hot);
-      continue;
-    }
-    items.count(EnvelopeSchema, encoded);
-    try {
-      envelopes.push(fromBinary(EnvelopeSchema, encoded, decoding));
-    } catch (cause) {
-      throw new SyncError(ErrorCode.ENVELOPE_INVALID, { cause });
-    }
+    // Most records hold one: a list that is made with it has no room for more.
+    if (envelopes === undefined) envelopes = [envelope];
+    else envelopes.push(envelope);
   }
-  return envelopes;
+  return envelopes ?? [];
+}
+
+function decodeAny(encoded: Uint8Array, items: ItemCounter): Envelope {
+  items.count(EnvelopeSchema, encoded);
+  try {
+    return fromBinary(EnvelopeSchema, encoded, decoding);
+  } catch (cause) {
+    throw new SyncError(ErrorCode.ENVELOPE_INVALID, { cause });
+  }
 }
 
 /**
@@ -87,6 +90,8 @@ export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number)
  * above 2^53 - 1: no cursor, seq or size of an honest peer comes near.
  */
 export function toNumber(value: bigint): number {
-  if (value > 9_007_199_254_740_991n || value < 0n) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-  return Number(value);
+  // What is above becomes 2^53 or more, which is not safe; comparing big numbers costs more.
+  const number = Number(value);
+  if (!Number.isSafeInteger(number) || number < 0) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+  return number;
 }

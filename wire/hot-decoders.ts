@@ -41,10 +41,16 @@ const otherForm = new Error("left to the generic decoder");
 /**
  * A hot message, or undefined where it is none, not in the usual form, or holds
  * more messages and list items than `items` has left: the generic walk refuses
- * that without making anything of it. What is returned was counted.
+ * that without making anything of it. What is returned was counted. It stands in
+ * `bytes` from `start` to `end`.
  */
-export function decodeHotEnvelope(bytes: Uint8Array, items: ItemCounter): Envelope | undefined {
-  const reader = new Reader(bytes, items.left);
+export function decodeHotEnvelope(
+  bytes: Uint8Array,
+  items: ItemCounter,
+  start = 0,
+  end = bytes.byteLength,
+): Envelope | undefined {
+  reader.begin(bytes, start, end, items.left);
   try {
     const envelope = reader.envelope();
     if (envelope !== undefined) items.take(reader.items);
@@ -52,21 +58,25 @@ export function decodeHotEnvelope(bytes: Uint8Array, items: ItemCounter): Envelo
   } catch (error) {
     if (error === otherForm) return undefined;
     throw error;
+  } finally {
+    reader.begin(emptyBytes, 0, 0, 0);
   }
 }
 
 class Reader {
   /** Messages and list items so far, as the generic walk counts them: the envelope and its body. */
-  items = 2;
-  readonly #bytes: Uint8Array;
-  readonly #itemsMax: number;
+  items = 0;
+  #bytes = emptyBytes;
+  #itemsMax = 0;
   #offset = 0;
-  #end: number;
+  #end = 0;
 
-  constructor(bytes: Uint8Array, itemsMax: number) {
+  begin(bytes: Uint8Array, start: number, end: number, itemsMax: number): void {
+    this.items = 2;
     this.#bytes = bytes;
     this.#itemsMax = itemsMax;
-    this.#end = bytes.byteLength;
+    this.#offset = start;
+    this.#end = end;
   }
 
   envelope(): Envelope | undefined {
@@ -97,13 +107,17 @@ class Reader {
   }
 
   #push(): Push {
-    const blobs: Blob[] = [];
+    let blobs: Blob[] | undefined;
     while (this.#at(bytesTag(1))) {
       this.#count(1);
       const outer = this.#enter();
-      blobs.push(this.#blob());
+      const blob = this.#blob();
       this.#leave(outer);
+      // Most pushes hold one: a list that is made with it has no room for more.
+      if (blobs === undefined) blobs = [blob];
+      else blobs.push(blob);
     }
+    blobs ??= [];
     return { $typeName: "syncrelay.sync.v1.Push", blobs, resume: this.#bool(2) };
   }
 
@@ -260,5 +274,8 @@ class Reader {
     throw otherForm;
   }
 }
+
+/** One for all: nothing is read while something else is, and it holds on to nothing. */
+const reader = new Reader();
 
 type HotBody = Extract<Envelope["body"], { case: "push" | "pushAck" | "blobs" | "deliver" }>;

@@ -6,6 +6,7 @@
  * not the field's, groups), so that both see the same structure.
  */
 import { type DescMessage, fromBinary, type MessageShape, ScalarType } from "@bufbuild/protobuf";
+import { emptyBytes } from "./bytes.ts";
 import { ErrorCode, SyncError } from "./errors.ts";
 import { partItemsMax } from "./limits.ts";
 
@@ -75,7 +76,7 @@ function shapeOf(message: DescMessage): Shape {
 
 /** Counts the items of messages, such as a record's envelopes, one after another. */
 export class ItemCounter {
-  #bytes: Uint8Array = new Uint8Array(0);
+  #bytes: Uint8Array = emptyBytes;
   #offset = 0;
   #left: number;
 

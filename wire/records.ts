@@ -28,12 +28,7 @@ export function sealRecord(transport: Transport, plaintext: Uint8Array): Uint8Ar
  * both end the connection.
  */
 export function openRecord(transport: Transport, record: Uint8Array, bytesMax: number): Uint8Array {
-  if (record.byteLength > bytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
-  const messages = Math.ceil(record.byteLength / noiseMessageBytesMax);
-  const lastBytes = record.byteLength - (messages - 1) * noiseMessageBytesMax;
-  // A message that carries nothing stands in no record: not as the only one, and
-  // not behind a full one.
-  if (messages === 0 || lastBytes <= noiseTagBytes) throw new SyncError(ErrorCode.RECORD_INVALID);
+  const messages = messagesOf(record, bytesMax);
   const plaintext = new Uint8Array(record.byteLength - messages * noiseTagBytes);
   let written = 0;
   for (let start = 0; start < record.byteLength; start += noiseMessageBytesMax) {
@@ -41,4 +36,34 @@ export function openRecord(transport: Transport, record: Uint8Array, bytesMax: n
     written += transport.decryptInto(message, plaintext, written);
   }
   return plaintext;
+}
+
+/**
+ * `openRecord` for who does not need the record again: one of a single message is decrypted where it lies,
+ * and the plaintext is a part of its memory.
+ */
+export function openOwnRecord(
+  transport: Transport,
+  record: Uint8Array,
+  bytesMax: number,
+): Uint8Array {
+  if (messagesOf(record, bytesMax) !== 1) return openRecord(transport, record, bytesMax);
+  const plaintext = new Uint8Array(
+    record.buffer,
+    record.byteOffset,
+    record.byteLength - noiseTagBytes,
+  );
+  transport.decryptInto(record, plaintext, 0);
+  return plaintext;
+}
+
+/** How many messages a record is, by its length alone. Throws where it cannot be one. */
+function messagesOf(record: Uint8Array, bytesMax: number): number {
+  if (record.byteLength > bytesMax) throw new SyncError(ErrorCode.TOO_LARGE);
+  const messages = Math.ceil(record.byteLength / noiseMessageBytesMax);
+  const lastBytes = record.byteLength - (messages - 1) * noiseMessageBytesMax;
+  // A message that carries nothing stands in no record: not as the only one, and
+  // not behind a full one.
+  if (messages === 0 || lastBytes <= noiseTagBytes) throw new SyncError(ErrorCode.RECORD_INVALID);
+  return messages;
 }

@@ -12,7 +12,7 @@ import { encodeError } from "../../wire/envelope.ts";
 import { closeCodeOf, ErrorCode, errorRow, SyncError } from "../../wire/errors.ts";
 import { pingIntervalMs, recordEnvelopesMax } from "../../wire/limits.ts";
 import { prologue } from "../../wire/protocol.ts";
-import { openRecord, sealRecord } from "../../wire/records.ts";
+import { openOwnRecord, sealRecord } from "../../wire/records.ts";
 import type { Counters } from "../counters.ts";
 import type { Outbound } from "../outbound.ts";
 import { readHello } from "../requests.ts";
@@ -101,7 +101,7 @@ export class Connection implements Port {
     if (this.#transport === undefined) return;
     this.#queue.push(envelope);
     this.#queuedBytes += envelope.byteLength;
-    this.#count(this.outboundBytes);
+    this.#count(this.#countedBytes + envelope.byteLength);
     if (this.#flushing) return;
     this.#flushing = true;
     queueMicrotask(() => this.#flush());
@@ -229,7 +229,7 @@ export class Connection implements Port {
   #record(state: Extract<ConnectionState, { kind: "open" }>, record: Uint8Array): void {
     let plaintext: Uint8Array;
     try {
-      plaintext = openRecord(state.transport, record, this.#options.recordBytesMax);
+      plaintext = openOwnRecord(state.transport, record, this.#options.recordBytesMax);
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
       this.#fault(error.code);

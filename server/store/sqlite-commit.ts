@@ -165,8 +165,9 @@ export interface PackedCommit {
 export function packCommit(batch: CommitBatch, witnessed: readonly DeviceRow[]): PackedCommit {
   const length = bytesOf(batch, witnessed);
   const bytes = new BytePacker(length);
-  const wide = batch.blobs.filter((row) => !isNarrow(row));
-  const narrow = wide.length === 0 ? batch.blobs : batch.blobs.filter(isNarrow);
+  const allNarrow = batch.blobs.every(isNarrow);
+  const wide = allNarrow ? [] : batch.blobs.filter((row) => !isNarrow(row));
+  const narrow = allNarrow ? batch.blobs : batch.blobs.filter(isNarrow);
   const values = [
     numbersOf(batch.groups, (row) => groupNumbers(row, bytes)),
     numbersOf(batch.devices, (row) => deviceNumbers(row, bytes)),

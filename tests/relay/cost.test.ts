@@ -73,10 +73,10 @@ test("a push, its acknowledgement and its delivery to another device allocate a 
     rounds.push(bytes / pushes);
   }
   assert.ok(told() >= 14, "the writer is answered");
-  // 4,800, 4,950 and 5,700 were measured. One promise and one closure more for each push are seen.
+  // 3,500, 3,650 and 4,350 were measured. One promise and one closure more for each push are seen.
   const least = Math.min(...rounds);
   assert.ok(
-    least < allocationBound({ 20: 5_050, 22: 5_200, 24: 6_000 }),
+    least < allocationBound({ 20: 3_700, 22: 3_850, 24: 4_550 }),
     `${Math.round(least)} bytes a push`,
   );
 });

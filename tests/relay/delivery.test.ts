@@ -272,6 +272,44 @@ test("3.12 pushes that wait for a commit stop the reading, which goes on behind 
   assert.equal(first.port.pauses, first.port.resumes);
 });
 
+test("3.12 a push that waits answers for all that was read from the socket with it, once", async () => {
+  const gate = gatedStore();
+  gate.open();
+  const { a, first, world } = await two({ store: gate.store });
+  const commit = world.store.commit.bind(world.store);
+  let through = (): void => undefined;
+  world.store.commit = async (batch) => {
+    await new Promise<void>((resolve) => {
+      through = resolve;
+    });
+    await commit(batch);
+  };
+  const read = new Uint8Array(5 * 1024 * 1024);
+  let offset = 0;
+  const pushAtOffset = (memory: Uint8Array): void => {
+    const push = encodeEnvelope(50 + offset, { case: "push", value: pushOf([a.next()]) });
+    memory.set(push, offset);
+    first.session.receive(memory.subarray(offset, offset + push.byteLength));
+    offset += push.byteLength;
+  };
+  // Short ones in reads of their own do not stop it, and one in a long read does.
+  pushAtOffset(new Uint8Array(1_000));
+  pushAtOffset(new Uint8Array(2_000));
+  assert.ok(!first.port.paused);
+  pushAtOffset(read);
+  assert.ok(first.port.paused);
+  // The next of the same read counts for itself alone.
+  const before = world.relay.queuedBytes;
+  pushAtOffset(read);
+  assert.ok(world.relay.queuedBytes - before < 10_000);
+  for (let i = 0; i < 3; i++) {
+    through();
+    await settled();
+  }
+  assert.ok(!first.port.paused);
+  assert.equal(first.all("pushAck").length, 4);
+});
+
 test("3.12 pauses and resumes pair up where all sessions together wait, and one ends meanwhile", async () => {
   const { world, a, b, first, second } = await two({
     limits: { blobBytesMax: 16 * 1024 * 1024, groupBytesMax: 1e9, storeBytesMax: 1e9 },

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { concatBytes, copyBytes } from "../../wire/bytes.ts";
+import { chacha, portableChaCha } from "../../wire/chacha.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { noiseMessageBytesMax, noisePlaintextBytesMax } from "../../wire/limits.ts";
-import { openRecord, sealRecord } from "../../wire/records.ts";
+import { openOwnRecord, openRecord, sealRecord } from "../../wire/records.ts";
 import { channel, filled, recordInvalid, syncError } from "./support.ts";
 
 const plenty = 1 << 20;
@@ -104,6 +105,44 @@ test("3.1 an altered, cut, repeated or reordered record ends the channel", () =>
     assert.throws(() => openRecord(relay, received.at(-1) as Uint8Array, plenty), recordInvalid);
     assert.throws(() => openRecord(relay, next, plenty), recordInvalid);
     assert.throws(() => sealRecord(relay, counted(1)), recordInvalid);
+  }
+});
+
+test("3.1 who owns a record opens it where it lies, to the same plaintext and with the same refusals", () => {
+  for (const length of [1, 300, noisePlaintextBytesMax, noisePlaintextBytesMax + 1, 200_000]) {
+    const { device, relay } = channel();
+    const record = sealRecord(device, counted(length));
+    // As it comes from a socket: in the midst of other bytes, which stay what they are.
+    const read = concatBytes(filled(9, 5), record, filled(9, 5));
+    const own = openOwnRecord(relay, read.subarray(5, 5 + record.byteLength), plenty);
+    assert.deepEqual(own, counted(length));
+    assert.deepEqual(read.subarray(0, 5), filled(9, 5));
+    assert.deepEqual(read.subarray(5 + record.byteLength), filled(9, 5));
+    assert.equal(own.buffer === read.buffer, length <= noisePlaintextBytesMax);
+  }
+  for (const wrong of [0, 16, 17, 300]) {
+    const { relay } = channel();
+    assert.throws(() => openOwnRecord(relay, filled(3, wrong), plenty), recordInvalid);
+  }
+  const { device, relay } = channel();
+  const record = sealRecord(device, counted(100));
+  assert.throws(() => openOwnRecord(relay, record, 50), syncError(ErrorCode.TOO_LARGE));
+});
+
+test("3.1 both ciphers open a message where it lies", () => {
+  const key = filled(1, 32);
+  const nonce = filled(2, 12);
+  for (const length of [1, 64, 65, 256, 4_096, 65_519]) {
+    const sealed = new Uint8Array(length + 16);
+    portableChaCha.seal(key, nonce, counted(length), sealed);
+    for (const cipher of [chacha, portableChaCha]) {
+      const memory = copyBytes(sealed);
+      cipher.open(key, nonce, memory, memory.subarray(0, length));
+      assert.deepEqual(memory.subarray(0, length), counted(length));
+      const altered = copyBytes(sealed);
+      altered[0] = (altered[0] as number) ^ 1;
+      assert.throws(() => cipher.open(key, nonce, altered, altered.subarray(0, length)));
+    }
   }
 });
 
