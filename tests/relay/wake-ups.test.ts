@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { WakeUpState } from "../../gen/syncrelay/sync/v1/wake_up_pb.ts";
+import { Draft } from "../../server/draft.ts";
 import type { WakeUpPlace } from "../../server/wake-up-requests.ts";
 import {
   type WakeUpOutcome,
@@ -292,6 +293,20 @@ test("14.3 what a device asks in the commit that removes it is refused, and leav
   );
   await assert.rejects(lost ?? Promise.resolve(), (error) => error instanceof SyncError);
   assert.deepEqual((await gate.store.loadGroup(groupId))?.wakeUps, []);
+});
+
+test("14.3 what is registered in the commit that deletes its group is not written behind it", async () => {
+  const { world, a } = await asleep();
+  const live = await world.relay.group(groupId);
+  const device = live?.entry.devices.get(idText(a.id));
+  assert.ok(live !== undefined && device !== undefined);
+  const draft = new Draft(0);
+  const { deviceKey } = device.row;
+  draft.life.setWakeUp(device, { deviceKey, ...placeOf("a") });
+  draft.deleteGroup(live.entry);
+  const { life } = draft.batch(0, 0);
+  assert.deepEqual(life?.wakeUps, []);
+  assert.ok(life?.wakeUpsEnded.includes(deviceKey));
 });
 
 test("14.3 it goes with its device's refusal, and does not come back with it", async () => {

@@ -185,11 +185,13 @@ test("14.5 the relay's key at push services is drawn once, and is its owner's al
   const again = await openWebPush(folder, { subject, allowPrivateAddresses: false });
   assert.deepEqual(again.applicationServerKey, one.applicationServerKey);
   const text = await readFile(path, "utf8");
-  await writeFile(path, text.slice(0, 40));
-  await assert.rejects(
-    openWebPush(folder, { subject, allowPrivateAddresses: false }),
-    (error) => error instanceof SyncError && /damaged/.test(error.hint ?? ""),
-  );
+  for (const damaged of [text.slice(0, 40), text.slice(0, -3), ""]) {
+    await writeFile(path, damaged);
+    await assert.rejects(
+      openWebPush(folder, { subject, allowPrivateAddresses: false }),
+      (error) => error instanceof SyncError && /damaged/.test(error.hint ?? ""),
+    );
+  }
 });
 
 test("SECURITY 10.1: it is off by default, and needs somebody whom push services may turn to", () => {

@@ -4,15 +4,19 @@ import { ErrorCode, SyncError } from "../../../wire/errors.ts";
 import type { SyncApi } from "../../sync-client.ts";
 import { UsageError } from "../../usage-error.ts";
 
-/** The part of a `PushSubscription` that is needed. */
+/** The part of a browser's `PushSubscription` that is needed. */
 export interface PushSubscriptionLike {
+  /** The key that it was made with. */
   readonly options: { readonly applicationServerKey: ArrayBuffer | null };
+  /** Its endpoint, and its keys as base64url. */
   toJSON(): { readonly endpoint?: string; readonly keys?: Readonly<Record<string, string>> };
+  /** Ends it at the push service. */
   unsubscribe(): Promise<boolean>;
 }
 
-/** The part of a `ServiceWorkerRegistration` that is needed. */
+/** The part of a browser's `ServiceWorkerRegistration` that is needed. */
 export interface PushRegistration {
+  /** The way to the browser's push service. */
   readonly pushManager: {
     getSubscription(): Promise<PushSubscriptionLike | null>;
     subscribe(options: {
@@ -22,8 +26,13 @@ export interface PushRegistration {
   };
 }
 
-/** Subscribes, where there is no subscription with the relay's key yet, and registers what there is. */
-export async function enable(
+/**
+ * Subscribes at the browser's push service with the relay's key and registers the subscription, so that the
+ * service worker of `registration` gets a `push` event when something comes while no tab is connected. Asked
+ * at each start it keeps the subscription there is, and replaces one that the push service has ended.
+ * Rejects with NotAllowedError where the person has not allowed notifications, and as `client.wakeUp` does.
+ */
+export async function enableWakeUps(
   client: Pick<SyncApi, "wakeUp" | "registerWakeUp">,
   { pushManager }: PushRegistration,
 ): Promise<void> {
@@ -49,8 +58,8 @@ export async function enable(
   await client.registerWakeUp({ endpoint, keys: { p256dh, auth } });
 }
 
-/** Ends the registration at the relay, and the subscription. */
-export async function disable(
+/** Ends the registration at the relay, and the subscription at the push service. Rejects as `client.wakeUp` does. */
+export async function disableWakeUps(
   client: Pick<SyncApi, "unregisterWakeUp">,
   { pushManager }: PushRegistration,
 ): Promise<void> {
