@@ -1,7 +1,7 @@
 /**
  * The simulation as one file of JavaScript, for the processes that run seeds. It is loaded at once, its
- * functions do not define their own names each time they are made, as they do under tsx, and X-Wing
- * remembers what it has computed (`memoized-x-wing.ts`). The code is the same.
+ * functions do not define their own names each time they are made, as they do under tsx, and what is slow
+ * of the client's primitives remembers what it has computed (`memoized-*.ts`). The code is the same.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -10,6 +10,12 @@ import { build } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** What the client's primitives import, and what they get in its place. */
+const memoized = [
+  [/^@noble\/post-quantum\/hybrid\.js$/, "memoized-x-wing.ts"],
+  [/\/wire\/libsodium\.ts$/, "memoized-sodium.ts"],
+] as const;
 
 export interface Bundle {
   readonly path: string;
@@ -37,13 +43,15 @@ export async function bundleWorker(name: string): Promise<Bundle> {
       logLevel: "error",
       plugins: [
         {
-          name: "memoized-x-wing",
+          name: "memoized",
           setup: ({ onResolve }) => {
-            onResolve({ filter: /^@noble\/post-quantum\/hybrid\.js$/ }, ({ importer }) =>
-              importer.endsWith("/client/seal/primitives.ts")
-                ? { path: join(here, "memoized-x-wing.ts") }
-                : undefined,
-            );
+            for (const [filter, file] of memoized) {
+              onResolve({ filter }, ({ importer }) =>
+                importer.endsWith("/client/seal/primitives.ts")
+                  ? { path: join(here, file) }
+                  : undefined,
+              );
+            }
           },
         },
       ],
