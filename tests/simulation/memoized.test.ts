@@ -4,15 +4,19 @@ import { sodium as native } from "../../wire/libsodium.ts";
 import { sodium } from "./memoized-sodium.ts";
 
 test("a signature that was remembered holds for its key and message, and for no other", () => {
-  assert.ok(sodium !== undefined && native !== undefined);
+  if (sodium === undefined || native === undefined) assert.fail("there is no libsodium here");
+  const { crypto_sign_verify_detached: verify } = sodium;
   const seed = new Uint8Array(32).fill(7);
   const [publicKey, secretKey] = [new Uint8Array(32), new Uint8Array(64)];
   native.crypto_sign_seed_keypair(publicKey, secretKey, seed);
   const message = new Uint8Array([1, 2, 3]);
   const signature = new Uint8Array(64);
   native.crypto_sign_detached(signature, message, secretKey);
-  const holds = (key = publicKey, said = message, by = signature): boolean =>
-    sodium.crypto_sign_verify_detached(by, said, key);
+  const holds = (
+    key: Uint8Array = publicKey,
+    said: Uint8Array = message,
+    by: Uint8Array = signature,
+  ): boolean => verify(by, said, key);
   assert.equal(holds(), true);
   assert.equal(holds(), true);
   const changed = (bytes: Uint8Array): Uint8Array => {
