@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryDisk, MemoryStore, StateStoreError } from "../../client/index.ts";
-import { keychainSecrets } from "../../client/platform/tauri/index.ts";
+import { keychainSecrets, strongholdSecrets } from "../../client/platform/tauri/index.ts";
 import { withSecrets } from "../../client/platform/tauri/secret-store.ts";
 
 const seed = Uint8Array.from({ length: 32 }, (_, i) => i);
@@ -74,4 +74,49 @@ test("a keychain that lost it, refuses, or keeps nothing, makes no new device", 
     ),
     refusal("unavailable"),
   );
+});
+
+test("a stronghold keeps the seed once it has written its file, and gives it back", async () => {
+  const disk = new MemoryDisk();
+  const kept = new Map<string, number[]>();
+  let saved = new Map<string, number[]>();
+  const strongholdStore = {
+    get: async (key: string) => {
+      const value = kept.get(key);
+      return value === undefined ? null : Uint8Array.from(value);
+    },
+    insert: async (key: string, value: number[]) => void kept.set(key, value),
+  };
+  const save = async (): Promise<void> => {
+    saved = new Map(kept);
+  };
+  const store = withSecrets(
+    new MemoryStore(disk),
+    strongholdSecrets(strongholdStore, { save }),
+    "device",
+  );
+  await store.transaction((tx) => tx.put("device", "seed", seed));
+  assert.equal(saved.size, 1);
+  assert.equal(disk.table("device").get("seed"), undefined);
+  // Another start: what was not saved is gone.
+  kept.clear();
+  for (const [key, value] of saved) kept.set(key, value);
+  assert.deepEqual(await store.transaction((tx) => tx.get("device", "seed")), seed);
+});
+
+test("a stronghold that cannot write its file makes no new device", async () => {
+  const disk = new MemoryDisk();
+  const broken = strongholdSecrets(
+    { get: async () => null, insert: async () => undefined },
+    { save: () => Promise.reject(new Error("the disk is full")) },
+  );
+  const store = withSecrets(new MemoryStore(disk), broken, "device");
+  await assert.rejects(
+    store.transaction((tx) => {
+      tx.put("device", "seed", seed);
+      tx.put("device", "state", seed);
+    }),
+    (error) => error instanceof StateStoreError && error.problem === "unavailable",
+  );
+  assert.equal(disk.table("device").get("state"), undefined);
 });

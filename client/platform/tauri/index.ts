@@ -5,10 +5,20 @@
 import { BrowserSyncClient, type BrowserSyncClientOptions } from "../browser/tab-client.ts";
 import { type SecretStore, withSecrets } from "./secret-store.ts";
 
-export { type KeychainPlugin, keychainSecrets, type SecretStore } from "./secret-store.ts";
+export {
+  type KeychainPlugin,
+  keychainSecrets,
+  type SecretStore,
+  type StrongholdStore,
+  strongholdSecrets,
+} from "./secret-store.ts";
 
 /** The part of Tauri's window (`getCurrentWindow()` of `@tauri-apps/api/window`) that is needed. */
 export interface AppWindow {
+  /**
+   * Calls when the window gets or loses the focus, with whether it has it. Resolves with what stops
+   * that.
+   */
   onFocusChanged(handler: (event: { readonly payload: boolean }) => void): Promise<() => void>;
   /** Its handler is waited for before the window closes. */
   onCloseRequested(handler: () => void | Promise<void>): Promise<() => void>;

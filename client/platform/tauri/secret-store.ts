@@ -2,6 +2,7 @@
  * The device's seed in a keychain instead of the webview's IndexedDB. All of a device's keys follow from
  * it: without it what stands in IndexedDB opens nothing that the group seals from then on.
  */
+import { fromUtf8, utf8 } from "../../../wire/bytes.ts";
 import { idText, parseId } from "../../../wire/ids.ts";
 import { seedBytes } from "../../seal/keys.ts";
 import {
@@ -15,6 +16,9 @@ import {
 
 /** Where secrets are kept: text by name, as keychains have it. */
 export interface SecretStore {
+  /**
+   * What is kept under a name; undefined where nothing is. Rejects where the keychain cannot be read.
+   */
   get(name: string): Promise<string | undefined>;
   /** Resolves when it is kept. */
   set(name: string, secret: string): Promise<void>;
@@ -22,7 +26,9 @@ export interface SecretStore {
 
 /** The two commands of a keychain plugin, whatever they are called. */
 export interface KeychainPlugin {
+  /** Resolves with what is kept; null or undefined where nothing is. */
   getPassword(service: string, user: string): Promise<string | null | undefined>;
+  /** Resolves when it is kept. */
   setPassword(service: string, user: string, password: string): Promise<void>;
 }
 
@@ -31,6 +37,34 @@ export function keychainSecrets(plugin: KeychainPlugin, service: string): Secret
   return {
     get: async (name) => (await plugin.getPassword(service, name)) ?? undefined,
     set: (name, secret) => plugin.setPassword(service, name, secret),
+  };
+}
+
+/** The part of a store of Stronghold (`client.getStore()` of `@tauri-apps/plugin-stronghold`) that is needed. */
+export interface StrongholdStore {
+  /** Resolves with what is kept; null where nothing is. */
+  get(key: string): Promise<Uint8Array | null>;
+  /** Resolves when it is kept in memory; `save` of the stronghold puts it on disk. */
+  insert(key: string, value: number[]): Promise<void>;
+}
+
+/**
+ * A store of Stronghold as a `SecretStore`. `save` is the stronghold's own: a secret counts as kept once that
+ * has written its file. The stronghold's password is the app's business.
+ */
+export function strongholdSecrets(
+  store: StrongholdStore,
+  stronghold: { save(): Promise<void> },
+): SecretStore {
+  return {
+    get: async (name) => {
+      const bytes = await store.get(name);
+      return bytes === null || bytes.length === 0 ? undefined : fromUtf8(Uint8Array.from(bytes));
+    },
+    set: async (name, secret) => {
+      await store.insert(name, [...utf8(secret)]);
+      await stronghold.save();
+    },
   };
 }
 
