@@ -3,12 +3,15 @@ import type { Status, SyncEvents } from "./types.ts";
 
 /** What a status is read from: any client. */
 export interface StatusSource {
+  /** How it stands now. */
   status(): Status;
+  /** Listens. Returns what stops it. */
   on(event: "status", listener: (status: SyncEvents["status"]) => void): () => void;
 }
 
 /** The store contract of Svelte (also `from` of Solid, and RxJS): told at once, and with every change. */
 export interface ReadableStatus {
+  /** Calls at once and with every change. Returns what stops it. */
   subscribe(run: (status: Status) => void): () => void;
 }
 
@@ -25,7 +28,9 @@ export function readableStatus(client: StatusSource): ReadableStatus {
 
 /** What React's `useSyncExternalStore(subscribe, getSnapshot)` takes; the snapshot is the same until it changes. */
 export interface ExternalStatus {
+  /** Calls with every change. Returns what stops it. */
   readonly subscribe: (changed: () => void) => () => void;
+  /** The status; the same object until it changes. */
   readonly getSnapshot: () => Status;
 }
 

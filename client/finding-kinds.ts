@@ -17,6 +17,10 @@ export interface FindingMeaning {
   readonly heals: string;
 }
 
+/**
+ * Every kind of finding by its name: what it means in words, whether its sender's later entries wait,
+ * and what makes it good.
+ */
 export const findingMeanings: Readonly<Record<FindingName, FindingMeaning>> = {
   ALTERED: {
     kind: FindingKind.ALTERED,

@@ -62,6 +62,7 @@ export interface Finding {
 
 /** A finding as apps and people are shown it. */
 export interface FindingInfo {
+  /** Names it for `acceptFinding` and `evidence`. */
   readonly id: string;
   /** A closed list: `client/finding-kinds.ts`. */
   readonly finding: string;
@@ -71,9 +72,13 @@ export interface FindingInfo {
   readonly sender?: string;
   /** A place in the sender's chain, or in the membership's. */
   readonly seq?: number;
+  /** A place in the relay's log, where it is about one. */
   readonly cursor?: number;
   /** When, by this device's clock. */
   readonly foundMs: number;
+  /**
+   * `healed`: what was missing or wrong has been made good. `accepted`: a person let this device go on.
+   */
   readonly state: "open" | "healed" | "accepted";
   /** Whether later entries of that sender wait for it. */
   readonly holds: boolean;

@@ -57,6 +57,10 @@ export interface SocketHandlers {
 
 /** One WebSocket. */
 export interface Socket {
+  /**
+   * Sends one whole binary message. The bytes are not changed afterwards. Nothing happens once it is
+   * closed.
+   */
   send(bytes: Uint8Array): void;
   /** Sends a ping, where the platform can. Without it, the client asks the relay something instead. */
   ping?(): void;

@@ -23,8 +23,10 @@ export interface MemoryStoreHooks {
 
 /** A disk: what outlives a crash. */
 export class MemoryDisk {
+  /** What is on it, by table. */
   readonly tables = new Map<TableName, SortedTable>();
 
+  /** A table of it, empty where nothing was written yet. */
   table(name: TableName): SortedTable {
     let table = this.tables.get(name);
     if (table === undefined) {
@@ -44,6 +46,7 @@ export class MemoryDisk {
 
 /** A store on such a disk. */
 export class MemoryStore implements StateStore {
+  /** What outlives the store. */
   readonly disk: MemoryDisk;
   readonly #hooks: MemoryStoreHooks;
   #last: Promise<unknown> = Promise.resolve();

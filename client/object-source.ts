@@ -9,7 +9,9 @@ export interface ObjectSource {
 
 /** The part of a `Blob` that is needed: a `File` of a page, or `fs.openAsBlob` in Node. */
 export interface BlobLike {
+  /** Its length in bytes. */
   readonly size: number;
+  /** Its bytes from `from` on, to be read as a stream. */
   slice(from: number): { stream(): AsyncIterable<Uint8Array> | ReadableBytes };
 }
 

@@ -45,6 +45,7 @@ export interface PutObjectOptions {
   readonly name?: string;
   /** What the content is, as the app pleases; at most 128 bytes of UTF-8. Only devices read it. */
   readonly contentType?: string;
+  /** Told as the relay has more of it on disk. */
   readonly onProgress?: (progress: ObjectProgress) => void;
   /** Stops the upload. What the relay has of it stays for a while, to go on from. */
   readonly signal?: AbortSignal;
@@ -54,7 +55,9 @@ export interface PutObjectOptions {
 export interface GetObjectOptions {
   /** The part of the content that is wanted: from `from`, to before `to`. Default: all of it. */
   readonly range?: { readonly from?: number; readonly to?: number };
+  /** Told as pieces come. */
   readonly onProgress?: (progress: ObjectProgress) => void;
+  /** Stops the download. */
   readonly signal?: AbortSignal;
 }
 
@@ -65,8 +68,11 @@ export interface StoredObject {
    * They hold its key, so they belong into an entry, and nowhere that is not sealed.
    */
   readonly reference: Uint8Array;
+  /** Its name at the relay: the hash of its ciphertext. */
   readonly objectId: string;
+  /** How long the content is, in bytes. */
   readonly contentBytes: number;
+  /** What the content is, as whoever put it said; empty where nobody did. */
   readonly contentType: string;
 }
 

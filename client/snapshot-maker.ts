@@ -49,10 +49,13 @@ export type SnapshotFunction = (point: SnapshotPoint) => SnapshotData | Promise<
 
 /** A snapshot that the relay has. */
 export interface SnapshotMade {
+  /** Its name: the hash of its manifest. */
   readonly snapshotId: string;
   /** It contains everything up to this cursor. */
   readonly replacesThrough: number;
+  /** Objects that hold it. */
   readonly parts: number;
+  /** The app's state in it, in bytes. */
   readonly bytes: number;
 }
 

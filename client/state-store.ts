@@ -33,6 +33,7 @@ export const numberTables = ["own", "control", "inbox", "refused"] as const;
 export const textTables = ["device", "log", "chain", "additions", "objects"] as const;
 export type NumberTable = (typeof numberTables)[number];
 export type TextTable = (typeof textTables)[number];
+/** The tables of a device's state; which holds what stands in `client/state-store.ts`. */
 export type TableName = NumberTable | TextTable;
 
 /** A key: a whole number from 0 to 2^53 - 1, or a text. Texts order by their UTF-8 bytes. */
@@ -42,12 +43,15 @@ export type KeyOf<T extends TableName> = T extends NumberTable ? number : string
 
 /** A key and what stands there. */
 export interface StateRow<K extends StateKey = StateKey> {
+  /** The key. */
   readonly key: K;
+  /** The bytes, which nobody changes. */
   readonly value: Uint8Array;
 }
 
 /** One transaction. Reads see what was written before them in the same transaction. */
 export interface StateTransaction {
+  /** What stands at a key; undefined where nothing does. */
   get<T extends TableName>(table: T, key: KeyOf<T>): Promise<Uint8Array | undefined>;
   /** Rows from `from` (inclusive) to `to` (exclusive; left out: to the end), ascending. */
   range<T extends TableName>(
@@ -60,6 +64,7 @@ export interface StateTransaction {
   last<T extends TableName>(table: T): Promise<StateRow<KeyOf<T>> | undefined>;
   /** The store keeps the bytes it was given: the caller does not change them afterwards. */
   put<T extends TableName>(table: T, key: KeyOf<T>, value: Uint8Array): void;
+  /** Deletes what stands at a key, if anything does. */
   delete<T extends TableName>(table: T, key: KeyOf<T>): void;
   /** Deletes from `from` (inclusive) to `to` (exclusive; left out: to the end). */
   deleteRange<T extends TableName>(table: T, from: KeyOf<T>, to?: KeyOf<T>): void;
@@ -95,6 +100,7 @@ export type StateStoreProblem =
 /** The device's own store cannot do what was asked. Nothing was written. */
 export class StateStoreError extends Error {
   override readonly name = "StateStoreError";
+  /** What is the matter: what the app tells the person to do goes by it. */
   readonly problem: StateStoreProblem;
 
   constructor(problem: StateStoreProblem, message: string, cause?: unknown) {

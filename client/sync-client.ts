@@ -50,7 +50,9 @@ import type { VerificationProgress, VerificationReport } from "./verification.ts
 
 /** How a client is opened. */
 export interface SyncClientOptions extends SnapshotOptions {
+  /** Where the device's state is kept; the platform's own `openSyncClient` brings one. */
   readonly store: StateStore;
+  /** Clock, randomness, timers and sockets; likewise. */
   readonly host: Host;
   /** The relay's address, with its key. Needed before the device founds a group or joins by code. */
   readonly relay?: string;
@@ -139,10 +141,12 @@ export class SyncClient {
     }
   }
 
+  /** This device's name in the protocol: its public key, as base64url. */
   get deviceId(): string {
     return this.#core.deviceText;
   }
 
+  /** The group it is in, as base64url; undefined in none. */
   get groupId(): string | undefined {
     return this.#overview.groupId;
   }
@@ -451,6 +455,10 @@ export class SyncClient {
 
   // --- how it stands ----------------------------------------------------------------------------
 
+  /**
+   * How it stands now: connection, queue, what is durable and applied, what is wrong. `on("status")`
+   * tells of changes.
+   */
   status(): Status {
     return this.#overview.status();
   }

@@ -19,6 +19,10 @@ export interface PushOptions {
 
 /** One entry of `pushMany`. */
 export interface PushItem extends PushOptions {
+  /**
+   * What is pushed, of whatever kind: at most about 1 MiB, which `TOO_LARGE` says where it is more. Not
+   * changed afterwards.
+   */
   readonly data: Uint8Array;
 }
 
@@ -37,6 +41,7 @@ export interface PushReceipt {
 
 /** An entry, opened and verified. */
 export interface HistoryEntry {
+  /** The entry's name, the same on every device. */
   readonly blobId: string;
   /** Its place in the relay's log; 0 where it came before the log changed. */
   readonly cursor: number;
@@ -46,6 +51,7 @@ export interface HistoryEntry {
   readonly seq: number;
   /** Whether this device wrote it. */
   readonly own: boolean;
+  /** What the sender pushed; empty where the entry only deletes others. */
   readonly data: Uint8Array;
   /** Empty where the sender gave none. */
   readonly contentType: string;
@@ -68,9 +74,13 @@ export interface Entry extends HistoryEntry {
 
 /** A device of the group. */
 export interface DeviceInfo {
+  /** Its name in the protocol: its public key. */
   readonly deviceId: string;
+  /** What people call it. */
   readonly name: string;
+  /** `paper`: a recovery phrase, which is never connected and never waited for. */
   readonly role: "device" | "paper";
+  /** Whether it is this device. */
   readonly self: boolean;
   /** What people compare. */
   readonly fingerprint: string;
@@ -89,11 +99,15 @@ export interface DeviceInfo {
 
 /** A device that asks to join. */
 export interface JoinerInfo {
+  /** Its name in the protocol: its public key. */
   readonly deviceId: string;
+  /** What it calls itself. Nobody has vouched for it yet. */
   readonly name: string;
+  /** Of its public key, in short: five groups of four digits. */
   readonly fingerprint: string;
   /** What both screens show when nobody is in between. */
   readonly comparison: readonly string[];
+  /** How it came by the invite. A code can be guessed at by a relay: the words must be compared. */
   readonly means: "link" | "code";
 }
 
@@ -103,9 +117,11 @@ export interface Invite {
   readonly code: string;
   /** To scan or click: holds everything. */
   readonly link: string;
+  /** When it ends by itself, by this device's clock, in milliseconds since the Unix epoch. */
   readonly expiresAtMs: number;
   /** The device that joined. Rejects with INVITE_INVALID where it expired, was cancelled or burnt. */
   readonly done: Promise<DeviceInfo>;
+  /** Ends it before that. Resolves at once where it has ended already. */
   cancel(): Promise<void>;
 }
 
@@ -115,6 +131,7 @@ export interface RecoveryPhrase {
   readonly words: readonly string[];
   /** The device it is on paper, as the roster has it. */
   readonly deviceId: string;
+  /** Of that device, in short: what the list of devices shows. */
   readonly fingerprint: string;
   /** Resolves when the phrases that it replaces are removed; goes on by itself after a restart. */
   readonly replaced: Promise<void>;
@@ -141,12 +158,17 @@ export type ConnectionStatus =
 
 /** Where this device stands. Every figure is of what was verified or stored here, but `head`. */
 export interface Status {
+  /** This device's name in the protocol: its public key. */
   readonly deviceId: string;
+  /** What people call this device. */
   readonly name: string;
+  /** The group it is in; undefined in none. */
   readonly groupId: string | undefined;
   /** The relay's address, with its key. */
   readonly relay: string | undefined;
+  /** Where it stands with that group. */
   readonly membership: MembershipStatus;
+  /** What the connection does, and why it is not there. */
   readonly connection: ConnectionStatus;
   /** Own entries that are queued here and not known to be on the relay's disk. */
   readonly queued: number;
@@ -168,7 +190,9 @@ export interface Status {
   readonly refused: number;
   /** What else was found wrong with the history, and nothing has made good. */
   readonly findings: number;
+  /** The generation of the group's secret, from 1; 0 in no group. */
   readonly epoch: number;
+  /** Members of the group, this device and recovery phrases included. */
   readonly devices: number;
   /** Members whom the relay's operator refuses, by the relay's word: their ids. */
   readonly refusedDevices: readonly string[];
@@ -197,34 +221,47 @@ export interface IntegrityEvent {
   readonly id: string;
   /** What was found: a closed list; see docs/SECURITY.md. */
   readonly finding: string;
+  /** The same as an error: its code says who must act. */
   readonly error: SyncError;
   /** Whose history; absent where it is about no single device. */
   readonly sender?: string;
+  /** The place in that device's chain, or in the membership's, where it is about one. */
   readonly seq?: number;
+  /** The place in the relay's log, where it is about one. */
   readonly cursor?: number;
 }
 
 /** The group changed, or this device's place in it. */
 export interface MembershipEvent {
+  /** Where this device stands with the group now. */
   readonly membership: MembershipStatus;
+  /** The devices of the group now. */
   readonly devices: readonly DeviceInfo[];
 }
 
 /** Another device came or went, by the relay's word. */
 export interface PresenceEvent {
+  /** Which device. */
   readonly deviceId: string;
+  /** Connected and in use, connected and not in use, or not connected. */
   readonly presence: "online" | "away" | "offline";
   /** The relay says that its operator refuses the device. */
   readonly refusedByRelay: boolean;
+  /** When the relay last heard from it, by the relay's clock, in milliseconds since the Unix epoch. */
   readonly lastSeenMs?: number;
 }
 
 /** What `on` listens for. */
 export interface SyncEvents {
+  /** Something that the status shows has moved. */
   readonly status: Status;
+  /** Entries no longer exist and nothing covers them: the app's state lacks what they held. */
   readonly gap: GapEvent;
+  /** Something about the history is wrong. */
   readonly integrity: IntegrityEvent;
+  /** The group changed, or this device's place in it. */
   readonly membership: MembershipEvent;
+  /** Another device came or went, by the relay's word. */
   readonly presence: PresenceEvent;
   /** What went wrong in the background. LOG_CHANGED: the relay was restored; what it lacks is pushed again. */
   readonly error: SyncError | StateStoreError;

@@ -29,12 +29,15 @@ export interface VerificationProblem {
   readonly finding: string;
   /** Whose history; absent where it is the group's own. */
   readonly sender?: string;
+  /** The place in that device's chain, or in the membership's, where it is about one. */
   readonly seq?: number;
+  /** The place in the relay's log, where it is about one. */
   readonly cursor?: number;
 }
 
 /** What was verified of one device. */
 export interface VerifiedSender {
+  /** Whose entries these are. */
   readonly deviceId: string;
   /** Headers that stand in the sender's chain, each covered by a signature of the sender. */
   readonly headers: number;
@@ -42,6 +45,7 @@ export interface VerifiedSender {
   readonly bodies: number;
   /** The first and the last seq the relay still holds. */
   readonly firstSeq: number;
+  /** The last of them. */
   readonly lastSeq: number;
 }
 
@@ -57,6 +61,7 @@ export interface MissingBodies {
 
 /** A snapshot that a member signed, and whose claims open. Its parts are not read. */
 export interface VerifiedSnapshot {
+  /** The device that made it. */
   readonly author: string;
   /** It holds everything up to this cursor. */
   readonly replacesThrough: number;
@@ -68,17 +73,23 @@ export interface VerifiedSnapshot {
 export interface VerificationReport {
   /** The cursors that were walked. */
   readonly after: number;
+  /** The last of them: the head when the walk began. */
   readonly through: number;
   /** Membership changes, from the founding on. */
   readonly controlBlobs: number;
+  /** Headers that held, of all senders. */
   readonly headers: number;
+  /** Bodies that held, of all senders. */
   readonly bodies: number;
+  /** Bodies that are not there, by what explains that. */
   readonly missing: MissingBodies;
   /** What stands in the place of the log's beginning, where something does. */
   readonly snapshot?: VerifiedSnapshot;
+  /** What held, by sender. */
   readonly senders: readonly VerifiedSender[];
   /** At most 1,000; `problemCount` is how many there were. */
   readonly problems: readonly VerificationProblem[];
+  /** How many problems there were in all. */
   readonly problemCount: number;
   /** Nothing was found wrong. */
   readonly ok: boolean;
@@ -86,7 +97,9 @@ export interface VerificationReport {
 
 /** How far `verify` has come. */
 export interface VerificationProgress {
+  /** Cursors walked. */
   readonly done: number;
+  /** Cursors there are to walk. */
   readonly total: number;
 }
 

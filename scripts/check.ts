@@ -22,11 +22,11 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { staleReports } from "./api-report.ts";
 import { compareFolders, listFiles } from "./files.ts";
 import { findViolations, readSources } from "./import-graph.ts";
 import { type Manifest, packageProblems } from "./package-content.ts";
 import { bundlePage, pageBudget } from "./page-bundle.ts";
+import { readReference } from "./reference.ts";
 
 /** A step failed, and its text says how. */
 class StepFailure extends Error {}
@@ -232,9 +232,10 @@ async function checkInstalled(
   }
 }
 
-/** Whether the public API is what docs/api/ says: the step "build" has just built what is looked at. */
+/** Whether the public API is what docs/api/ says, and all of it is explained: the step "build" has just built it. */
 function checkApi(): Remark {
-  const stale = staleReports(false);
+  const { stale, silent } = readReference();
+  if (silent.length > 0) throw new StepFailure(`${silent.join("\n")}\nexported without a comment`);
   if (stale.length > 0) {
     throw new StepFailure(`${stale.join("\n")}\nnot what is declared; run: npm run api`);
   }
@@ -289,7 +290,7 @@ const steps: readonly Step[] = [
     },
   },
   program("build", "dist/", "npm", "run", "build"),
-  { name: "api", what: "the public API is what docs/api/ says", run: checkApi },
+  { name: "api", what: "the public API is what docs/api/ says, and has comments", run: checkApi },
   { name: "page", what: "the client as a page gets it", run: checkPage },
   { name: "package", what: "the package as npm would publish it", run: checkPackage },
 ];

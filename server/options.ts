@@ -9,18 +9,27 @@ import {
 
 /** Bounds an operator may set. Units last. */
 export interface RelayLimits {
+  /** One blob, in bytes: header, signature and body. Default 1,048,576, at most 16,777,216. */
   readonly blobBytesMax: number;
+  /** One group without a quota of its own, in bytes. Default 104,857,600. */
   readonly groupBytesMax: number;
+  /** The whole store, in bytes that count towards quotas. Default 1,073,741,824. */
   readonly storeBytesMax: number;
+  /** Sessions and handshakes at once. Default 10,000. */
   readonly sessionsMax: number;
   /** Bytes not yet sent on one connection before it is told to pull instead. */
   readonly outboundBytesMax: number;
+  /** Handshakes in flight at once. Default 1,024. */
   readonly handshakesMax: number;
+  /** From a connection's first byte to its `Hello`, in milliseconds. Default 10,000. */
   readonly handshakeMsMax: number;
+  /** Pushes of a device a second on average; a batch is one. Default 20. */
   readonly pushesPerS: number;
+  /** Pushes of a device at once. Default 200. */
   readonly pushesBurst: number;
   /** New connections of one address per minute that have not authenticated. */
   readonly addressConnectionsPerMin: number;
+  /** Handshakes in flight from one address. Default 10. */
   readonly addressHandshakesMax: number;
 }
 
@@ -29,6 +38,7 @@ export type Founding = "open" | "invite" | "closed";
 
 /** Whether devices are woken through their push services. */
 export interface WebPushOptions {
+  /** Whether it does that. Default false. */
   readonly enabled: boolean;
   /** Whom a push service may turn to: a `mailto:` or `https:` URL. Needed where it is enabled. */
   readonly subject: string;
@@ -36,6 +46,7 @@ export interface WebPushOptions {
   readonly allowPrivateAddresses: boolean;
 }
 
+/** What a relay goes by, whole: every setting of `relay.toml` under its name here. */
 export interface RelayOptions {
   /** `HOST:PORT`; port 0 picks a free one. */
   readonly listen: string;
@@ -47,19 +58,25 @@ export interface RelayOptions {
   readonly adminWithoutToken: boolean;
   /** The side API's tokens; empty: drawn at the first start and kept in the data folder. */
   readonly adminToken: string;
+  /** The token of the scope `read`; likewise. */
   readonly readToken: string;
   /** The folder that holds the store, the relay's identity and its invites. */
   readonly data: string;
   /** `ws://` or `wss://host[:port]/`; empty: made from `listen`. */
   readonly publicUrl: string;
+  /** Who may found a group. Default `invite`. */
   readonly founding: Founding;
+  /** How much is logged to standard error. Default `info`. */
   readonly logLevel: "debug" | "info" | "warn" | "error" | "silent";
   /** CIDRs of proxies whose forwarded addresses are believed. */
   readonly trustedProxies: readonly string[];
+  /** The bounds. */
   readonly limits: RelayLimits;
+  /** Whether devices are woken that are away. Default: they are not. */
   readonly webPush: WebPushOptions;
 }
 
+/** The bounds where nobody sets others. */
 export const defaultLimits: RelayLimits = {
   blobBytesMax: blobBytesDefault,
   groupBytesMax: 100 * 1024 * 1024,
@@ -74,6 +91,7 @@ export const defaultLimits: RelayLimits = {
   addressHandshakesMax: 10,
 };
 
+/** The options where nobody sets others. */
 export const defaultOptions: RelayOptions = {
   listen: "127.0.0.1:8080",
   listenAdmin: "",

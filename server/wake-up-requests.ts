@@ -7,6 +7,7 @@ import { wakeUpAuthBytes, wakeUpEndpointBytesMax, wakeUpKeyBytes } from "../wire
 
 /** Where a device is woken, as its push service has it. */
 export interface WakeUpPlace {
+  /** Where messages are posted: an `https` URL. */
   readonly endpoint: string;
   /** 65 bytes. */
   readonly p256dh: Uint8Array;

@@ -23,7 +23,9 @@ import { curve, Noise } from "./noise.ts";
 
 /** An X25519 key pair: 32 bytes each. */
 export interface KeyPair {
+  /** 32 bytes. */
   readonly publicKey: Uint8Array;
+  /** 32 bytes. */
   readonly secretKey: Uint8Array;
 }
 
@@ -36,11 +38,17 @@ export function keyPairOf(secretKey: Uint8Array): KeyPair {
 
 /** X25519 as the handshake calls it. */
 export interface Curve {
+  /** The length of what `dh` gives, in bytes. */
   readonly DHLEN: number;
+  /** The length of a public key, in bytes. */
   readonly PKLEN: number;
+  /** The length of a secret key, in bytes. */
   readonly SKLEN: number;
+  /** The curve's name in a Noise protocol's name. */
   readonly ALG: string;
+  /** A key pair of that secret key, or of a new one. */
   generateKeyPair(secretKey?: Uint8Array): KeyPair;
+  /** The shared secret, `DHLEN` bytes. */
   dh(publicKey: Uint8Array, keyPair: KeyPair): Uint8Array;
 }
 
@@ -60,6 +68,7 @@ export const checkedCurve: Curve = {
 
 /** What a handshake starts from. */
 export interface HandshakeOptions {
+  /** Which side this is: the initiator writes the first message. */
   readonly role: "initiator" | "responder";
   /** This side's static key pair. */
   readonly keyPair: KeyPair;
@@ -199,9 +208,13 @@ export class Handshake {
 
 /** What the split leaves (Noise specification, section 5.2). The transport owns and wipes it. */
 export interface TransportKeys {
+  /** The key that this side seals with, 32 bytes. */
   readonly sendKey: Uint8Array;
+  /** The key that it opens with, 32 bytes. */
   readonly receiveKey: Uint8Array;
+  /** The other side's static key, 32 bytes: proven by the handshake. */
   readonly remoteKey: Uint8Array;
+  /** What names this handshake and no other, 64 bytes. */
   readonly handshakeHash: Uint8Array;
 }
 

@@ -22,10 +22,13 @@ export type ErrorAgain = "later" | "changed" | "never";
 
 /** What follows from a code. */
 export interface ErrorRow {
+  /** As in the schema, without `ERROR_CODE_`. */
   readonly name: string;
   /** One sentence for people, lower case, at most 123 bytes: a close reason holds no more. */
   readonly message: string;
+  /** What it stops: the request, the session, one entry, or nothing. */
   readonly ends: ErrorEnds;
+  /** Whether and when asking again makes sense. */
   readonly again: ErrorAgain;
   /** Whether one side may tell the other. */
   readonly sent: boolean;
@@ -151,10 +154,13 @@ export type ErrorDetail = NonNullable<MessageInitShape<typeof ErrorSchema>["deta
 /** Everything that can go wrong and is not a defect, on both ends and between them. */
 export class SyncError extends Error {
   override readonly name = "SyncError";
+  /** Which error: the hundreds digit says who must act. */
   readonly code: ErrorCode;
   /** What a person can do next, where there is more to say than the sentence. */
   readonly hint: string | undefined;
+  /** What the code alone does not say, such as the limit that was met. */
   readonly detail: ErrorDetail | undefined;
+  /** How long to wait before asking again, in milliseconds; 0 where it does not say. */
   readonly retryAfterMs: number;
 
   constructor(code: ErrorCode, options: SyncErrorOptions = {}) {

@@ -12,6 +12,10 @@ import { type ErrorCode, SyncError } from "./errors.ts";
 /** A number above 2^53 - 1 reads as this: no bound admits it. */
 const tooLarge = Number.POSITIVE_INFINITY;
 
+/**
+ * Walks over the fields of an encoded message, one after another, without making an object of it. What
+ * is no message is a `SyncError`.
+ */
 export class Fields {
   /** The current field's number. */
   number = 0;

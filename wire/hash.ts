@@ -46,6 +46,7 @@ function hashParts(parts: readonly Uint8Array[]): Uint8Array {
 
 /** BLAKE2b-256 of content that comes piece by piece, however long it is. */
 export interface StreamingHash {
+  /** Takes the next piece of what is hashed. */
   update(piece: Uint8Array): void;
   /** The hash, 32 bytes. Nothing can follow. */
   digest(): Uint8Array;

@@ -10,9 +10,13 @@
 
 /** A blob as it is pushed. Byte arrays are not copied. */
 export interface BlobParts {
+  /** 16 bytes. */
   readonly blobId: Uint8Array;
+  /** `BlobHeader`, encoded. */
   readonly header: Uint8Array;
+  /** 64 bytes. */
   readonly signature: Uint8Array;
+  /** The epoch that the body is sealed under, from 1. */
   readonly epoch: number;
   /** Empty where it was dropped. */
   readonly body: Uint8Array;
@@ -20,7 +24,9 @@ export interface BlobParts {
 
 /** A blob at its place in the log. */
 export interface StoredBlobParts extends BlobParts {
+  /** Its place in the log. */
   readonly cursor: number;
+  /** Its sender's device id, 32 bytes. */
   readonly sender: Uint8Array;
   /** A `BodyState`; 0 where the body is there. */
   readonly bodyState: number;
@@ -28,8 +34,11 @@ export interface StoredBlobParts extends BlobParts {
 
 /** A session's own blob inside a `Deliver`. */
 export interface OwnBlobParts {
+  /** Its place in the log. */
   readonly cursor: number;
+  /** Its number in the receiver's chain. */
   readonly seq: number;
+  /** Its link, 32 bytes. */
   readonly link: Uint8Array;
 }
 
@@ -183,9 +192,13 @@ export function encodeStoredBlobField(blob: StoredBlobParts): Uint8Array {
 
 /** What a `Blobs` says beside its blobs. */
 export interface BlobsFrame {
+  /** The cursor that the page begins behind. */
   readonly after: number;
+  /** The cursor that it reaches. */
   readonly through: number;
+  /** Whether it is the last of its pull. */
   readonly done: boolean;
+  /** The highest cursor of the log. */
   readonly head: number;
 }
 

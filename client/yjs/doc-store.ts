@@ -19,8 +19,11 @@ export interface DocChange {
 
 /** An update, under the number that the store gave it. */
 export interface StoredUpdate {
+  /** The number that the store gave it. */
   readonly key: number;
+  /** The update, as Yjs encodes it. */
   readonly update: Uint8Array;
+  /** Whether it was made here and is not queued yet. */
   readonly pending: boolean;
 }
 
@@ -28,11 +31,13 @@ export interface StoredUpdate {
 export interface StoredDoc {
   /** 0 where nothing was applied yet. */
   readonly position: number;
+  /** In the order they were stored. */
   readonly updates: readonly StoredUpdate[];
 }
 
 /** The store of one document. Each method is one transaction, on disk when it resolves. */
 export interface DocStore {
+  /** All that is stored, as of one moment. */
   load(): Promise<StoredDoc>;
   /** The stored position, for the client's `appliedPosition`. */
   position(): Promise<number>;

@@ -34,12 +34,17 @@ export interface YjsProblem {
    * update of a document, and was passed over.
    */
   readonly what: "store" | "push" | "entry";
+  /** What was thrown. */
   readonly error: unknown;
+  /** The entry that was passed over. */
   readonly entry?: Entry;
 }
 
+/** How a document is kept in sync. */
 export interface YjsProviderOptions {
+  /** The document. */
   readonly doc: Y.Doc;
+  /** Where it is kept. */
   readonly store: DocStore;
   /**
    * Changes go out at once, and those of so many milliseconds after that together: typing does not make an
@@ -48,6 +53,7 @@ export interface YjsProviderOptions {
   readonly gatherMs?: number;
   /** Entries of other content types, which the app pushed by itself; its position is stored once this resolves. */
   readonly onEntry?: (entry: Entry) => void | Promise<void>;
+  /** Told what went wrong in the background. */
   readonly onProblem?: (problem: YjsProblem) => void;
   /** Another clock, for tests. Returns what stops it. */
   readonly setTimer?: (ms: number, run: () => void) => () => void;
@@ -55,13 +61,17 @@ export interface YjsProviderOptions {
 
 /** What goes into the options with which the client is opened. */
 export interface YjsClientOptions {
+  /** The position up to which entries are in the stored document. */
   readonly appliedPosition: () => Promise<number>;
+  /** The document as of now. */
   readonly snapshot: (point: SnapshotPoint) => Uint8Array | Promise<Uint8Array>;
+  /** Merges a snapshot into the document. */
   readonly restore: (content: AsyncIterable<Uint8Array>, point: RestorePoint) => Promise<void>;
 }
 
 /** Its changes carry the provider as their origin: `doc.on("update", (update, origin) => …)`. */
 export class YjsProvider {
+  /** The document. */
   readonly doc: Y.Doc;
   readonly #store: DocStore;
   readonly #options: YjsProviderOptions;

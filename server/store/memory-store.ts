@@ -264,11 +264,13 @@ class OpenMemoryStore implements MemoryStore {
     const group = this.#disk.groups.get(this.#disk.groupKeys.get(toHex(groupId)) ?? 0);
     if (group === undefined) return undefined;
     const devices = [...group.devices.values()].sort((a, b) => a.deviceKey - b.deviceKey);
+    const { life } = this.#disk;
+    const wakeUps = devices.flatMap(({ deviceKey }) => life.wakeUps.get(deviceKey) ?? []);
     return {
       group: group.row,
       devices,
-      snapshots: this.#disk.life.snapshotsOf(group.row.groupKey),
-      wakeUps: devices.flatMap(({ deviceKey }) => this.#disk.life.wakeUps.get(deviceKey) ?? []),
+      snapshots: life.snapshotsOf(group.row.groupKey),
+      ...(wakeUps.length === 0 ? {} : { wakeUps }),
     };
   }
 

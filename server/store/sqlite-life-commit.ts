@@ -164,7 +164,8 @@ export function lifeBytes(life: LifeWrites | undefined): number {
 export function lifeLogBytes(life: LifeWrites): number {
   // A body that goes rewrites its page; a whole blob that goes touches it and its place in the index.
   const trimmed = life.trims.reduce((sum, row) => sum + (row.through - row.after), 0);
-  return (trimmed + life.drops.length * 2) * 1_024 + (life.chunks.length + 8) * 4_096;
+  const pages = life.chunks.length + life.wakeUps.length + life.wakeUpsEnded.length + 8;
+  return (trimmed + life.drops.length * 2) * 1_024 + pages * 4_096;
 }
 
 /** Chunks that a range of bytes fills, from a chunk's beginning on. */

@@ -137,7 +137,12 @@ export function loadedGroup(
     if (endpoint === null) continue;
     wakeUps.push({ deviceKey, endpoint, p256dh: plain(row.p256dh), auth: plain(row.auth) });
   }
-  return { group, devices, snapshots: snapshotRows(first.group_key, first.snapshots), wakeUps };
+  return {
+    group,
+    devices,
+    snapshots: snapshotRows(first.group_key, first.snapshots),
+    ...(wakeUps.length === 0 ? {} : { wakeUps }),
+  };
 }
 
 export const groupsOfDeviceSql = `

@@ -119,7 +119,7 @@ for (const subject of subjects) {
         auth: bytes(16, deviceKey),
       });
       const placesOf = async (groupKey: number) =>
-        (await store.loadGroup(group(groupKey).groupId))?.wakeUps;
+        (await store.loadGroup(group(groupKey).groupId))?.wakeUps ?? [];
       assert.deepEqual(await placesOf(1), []);
       await store.commit(batch({ devices: [device(1, 3)] }));
       const all = [place(1, "https://a.example/é"), place(2, "https://b.example/"), place(3, "x")];

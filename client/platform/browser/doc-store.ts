@@ -22,6 +22,7 @@ export async function deleteIndexedDbDocStore(name = "default"): Promise<void> {
   await answered(indexedDB.deleteDatabase(databaseName(name)));
 }
 
+/** A document in IndexedDB, shared by the tabs of this origin. */
 export class IndexedDbDocStore implements DocStore {
   readonly #database: IDBDatabase;
   readonly #channel: BroadcastChannel;
@@ -108,6 +109,7 @@ export class IndexedDbDocStore implements DocStore {
     return () => this.#channel.removeEventListener("message", told);
   }
 
+  /** Lets the database go. */
   close(): void {
     this.#channel.close();
     this.#database.close();

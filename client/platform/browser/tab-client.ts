@@ -86,6 +86,10 @@ const goneHint = {
   hint: "the tab that had the connection was closed meanwhile: see whether it was done, and ask again",
 };
 
+/**
+ * A device in a tab: everything that `SyncClient` of `sync-relay/client` has, from whichever tab of the
+ * device, and which tab leads.
+ */
 export class BrowserSyncClient implements SyncApi {
   readonly #name: string;
   readonly #options: BrowserSyncClientOptions;
