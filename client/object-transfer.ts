@@ -4,9 +4,10 @@ import { emptyBytes, equalBytes } from "../wire/bytes.ts";
 import { encodeEnvelope, toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorOfMessage, SyncError } from "../wire/errors.ts";
 import { streamingBlake2b256 } from "../wire/hash.ts";
-import { objectRangeBytesMax } from "../wire/limits.ts";
+import { objectAlignmentBytes, objectRangeBytesMax } from "../wire/limits.ts";
 import type { Connection, ReceivedBody } from "./connection.ts";
 import type { ObjectSource } from "./object-source.ts";
+import { RangeSize } from "./range-size.ts";
 import {
   type ObjectChunk,
   ObjectCipher,
@@ -22,8 +23,7 @@ import type { SessionWait } from "./session-wait.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** Asked for at once: as many whole chunks as fit. */
-const askedBytes =
-  Math.floor(objectRangeBytesMax / objectSealedChunkBytes) * objectSealedChunkBytes;
+const askedChunksMax = Math.floor(objectRangeBytesMax / objectSealedChunkBytes);
 
 /** How far a transfer has come, in bytes of ciphertext. */
 export interface ObjectProgress {
@@ -123,20 +123,23 @@ export async function sendObject(
     }
     return bytes;
   };
+  const size = new RangeSize();
   const cipher = new ObjectCipher(outline.key, at.groupId);
   try {
     await wait.run(async (session) => {
       const put = (offset: number, data: Uint8Array): Promise<ObjectState> =>
-        objectState(session, {
-          case: "putObject",
-          value: {
-            objectId,
-            sizeBytes: BigInt(totalBytes),
-            offset: BigInt(offset),
-            data,
-            snapshotPart: at.snapshotPart === true,
-          },
-        });
+        timed(size, session, wait, () =>
+          objectState(session, {
+            case: "putObject",
+            value: {
+              objectId,
+              sizeBytes: BigInt(totalBytes),
+              offset: BigInt(offset),
+              data,
+              snapshotPart: at.snapshotPart === true,
+            },
+          }),
+        );
       let state = await objectState(session, { case: "statObject", value: { objectId } });
       if (state.complete) {
         // Nothing to send; but that this device refers to it, the relay may not know.
@@ -148,7 +151,7 @@ export async function sendObject(
         // All was sent, or taken back: a relay that goes on like this gets nowhere.
         if (offset <= before) throw new SyncError(ErrorCode.ENVELOPE_INVALID);
         before = offset;
-        for await (const data of rangesOf(source, outline, cipher, offset)) {
+        for await (const data of rangesOf(source, outline, cipher, offset, size)) {
           signal?.throwIfAborted();
           state = await put(offset, data);
           offset += data.byteLength;
@@ -163,12 +166,31 @@ export async function sendObject(
   }
 }
 
-/** The ciphertext from an offset on, in ranges as large as may be. */
+/** Sends or asks for a range, and learns from how long that took. */
+async function timed<T>(
+  size: RangeSize,
+  session: Connection,
+  wait: SessionWait,
+  ask: () => Promise<T>,
+): Promise<T> {
+  const beganMs = wait.nowMs;
+  try {
+    const answer = await ask();
+    size.arrived(wait.nowMs - beganMs);
+    return answer;
+  } catch (error) {
+    if (!session.open) size.lost();
+    throw error;
+  }
+}
+
+/** The ciphertext from an offset on, in ranges. */
 async function* rangesOf(
   source: ObjectSource,
   outline: Outline,
   cipher: ObjectCipher,
   offset: number,
+  size: RangeSize,
 ): AsyncGenerator<Uint8Array> {
   const { contentBytes, chunks, sealedBytes } = outline.layout;
   const first = Math.floor(offset / objectSealedChunkBytes);
@@ -176,7 +198,9 @@ async function* rangesOf(
   const from = Math.min(first, Math.floor(contentBytes / objectChunkBytes));
   let skip = offset - first * objectSealedChunkBytes;
   let left = sealedBytes - offset;
-  let range = new Uint8Array(Math.min(objectRangeBytesMax, left));
+  const newRange = (): Uint8Array =>
+    new Uint8Array(Math.min(size.chunks * objectAlignmentBytes, left));
+  let range = newRange();
   let filled = 0;
   let next = first;
   for await (const chunk of objectChunks(source.open(from * objectChunkBytes), from)) {
@@ -195,7 +219,7 @@ async function* rangesOf(
       left -= filled;
       if (left > 0) yield range;
       else break;
-      range = new Uint8Array(Math.min(objectRangeBytesMax, left));
+      range = newRange();
       filled = 0;
     }
   }
@@ -247,10 +271,14 @@ export async function* receiveObject(
   const end = Math.min(behind * objectSealedChunkBytes, sealedBytes);
   const hash = whole ? streamingBlake2b256() : undefined;
   const cipher = new ObjectCipher(reference.key, at.groupId);
+  const size = new RangeSize();
   const ask = (offset: number): Promise<Uint8Array> => {
-    const length = Math.min(askedBytes, end - offset);
     const answer = at.wait.run((session) =>
-      objectRange(session, { objectId, offset, length, sealedBytes }),
+      timed(size, session, at.wait, () => {
+        const bytes = Math.min(size.chunks, askedChunksMax) * objectSealedChunkBytes;
+        const length = Math.min(bytes, end - offset);
+        return objectRange(session, { objectId, offset, length, sealedBytes });
+      }),
     );
     // It is awaited later, perhaps never.
     answer.catch(() => undefined);

@@ -25,6 +25,11 @@ export class SessionWait {
     this.#signal = signal;
   }
 
+  /** The device's own time, in milliseconds. */
+  get nowMs(): number {
+    return this.#core.host.monotonicMs();
+  }
+
   /** The session, once there is one. Rejects where the app gave up, or the client was closed. */
   async session(): Promise<Connection> {
     return await this.until(() => this.#core.session);

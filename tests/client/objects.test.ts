@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { Blob } from "node:buffer";
 import { test } from "node:test";
 import type { ObjectProgress, ObjectSource } from "../../client/index.ts";
+import { RangeSize } from "../../client/range-size.ts";
 import { UsageError } from "../../client/usage-error.ts";
 import { concatBytes, equalBytes } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
@@ -265,4 +266,49 @@ test("an upload ends where the app gives it up, or the client is closed", async 
   await world.settle();
   await world.result(b.client.close());
   await assert.rejects(waiting, { code: ErrorCode.CONNECTION_LOST });
+});
+
+test("11.8 a line that carries no whole range before the other side counts as gone carries smaller ones", async () => {
+  const { relay, a, b } = await twoDevices();
+  const { world } = relay;
+  const content = contentOf(2_500_000);
+  const mostBytes = 140_000;
+  const asked: number[] = [];
+  relay.meddler = {
+    request: (session, { body }) => {
+      const bytes =
+        body.case === "putObject"
+          ? body.value.data.byteLength
+          : body.case === "getObject"
+            ? Number(body.value.length)
+            : 0;
+      if (bytes > 0) asked.push(bytes);
+      if (bytes <= mostBytes) return undefined;
+      session.socket.close(1006);
+      return "lost";
+    },
+  };
+  const stored = await world.result(a.client.putObject(watched(content)));
+  const { retention } = relay.group;
+  assert.ok(retention.stored.every(({ bytes }) => bytes <= mostBytes));
+  assert.ok(equalBytes(await world.result(read(b.client.getObject(stored.reference))), content));
+  // As much as may be at first, and again where it is quick.
+  assert.ok(asked.filter((bytes) => bytes > 900_000).length >= 2);
+});
+
+test("ranges become smaller where one takes long or none arrives, and larger where they are quick", () => {
+  const size = new RangeSize();
+  assert.equal(size.chunks, 16);
+  size.arrived(25_000);
+  assert.equal(size.chunks, 8);
+  size.arrived(10_000);
+  assert.equal(size.chunks, 8);
+  size.lost();
+  assert.equal(size.chunks, 2);
+  size.lost();
+  size.lost();
+  size.arrived(60_000);
+  assert.equal(size.chunks, 1);
+  for (let i = 0; i < 10; i++) size.arrived(1_000);
+  assert.equal(size.chunks, 16);
 });
