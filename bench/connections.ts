@@ -226,6 +226,9 @@ try {
   const full = await residentBytes(relay);
   const result: Record<string, unknown> = {
     count: total,
+    bareEmptyBytes: limit.empty.all,
+    bareEmptyOwnBytes: limit.empty.own,
+    relayEmptyOwnBytes: empty.own,
     bareBytes: limit.full.all,
     bareOwnBytes: limit.full.own,
     relayEmptyBytes: empty.all,

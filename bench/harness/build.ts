@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const here = fileURLToPath(new URL(".", import.meta.url));
 const cacheName = join("node_modules", ".cache", "sync-relay-bench");
 const compiledAt = here.indexOf(cacheName);
-const root =
+export const root =
   compiledAt === -1 ? fileURLToPath(new URL("../..", import.meta.url)) : here.slice(0, compiledAt);
 
 /** Beside the checkout and not in the temporary folder, which may be memory: an fsync must mean something. */

@@ -38,6 +38,8 @@ export interface Settings {
   readonly repetitions: number;
   /** Node options for the relay's process: to profile it. */
   readonly relayOptions: readonly string[];
+  /** Asks a fiftieth: it shows that a question works, and its figures say nothing. */
+  readonly short: boolean;
   /** How long a page's log is, where not as long as it should be. */
   readonly entries?: number;
   /** Where a profile of a page goes. */
@@ -139,6 +141,32 @@ export function costs(
       "shared",
     ),
   ];
+}
+
+/** How much is asked: all of it, or in the short mode a fiftieth, and `least` at least. */
+export function amount(settings: Settings, full: number, least = 1): number {
+  return settings.short ? Math.max(least, Math.round(full / 50)) : full;
+}
+
+/** A load with its counts as the settings say. */
+export function loadOf<Load extends { readonly warmup: number; readonly measured: number }>(
+  settings: Settings,
+  load: Load,
+): Load {
+  return {
+    ...load,
+    warmup: amount(settings, load.warmup),
+    measured: amount(settings, load.measured),
+  };
+}
+
+/** The result of one side's runs against a bound that does not depend on the machine. */
+export function within(asked: Asked, figures: readonly number[], bound: number): Result {
+  return compare(
+    asked,
+    figures.map((it) => ({ ours: { it }, limit: { it: bound } })),
+    "it",
+  );
 }
 
 /** The result of one side's runs. */

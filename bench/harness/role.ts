@@ -19,8 +19,9 @@ export type Answer =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: string };
 
-/** What every role answers: the processor time it has used so far, of all its threads, in microseconds. */
+/** What every role answers: the processor time it has used so far, of all its threads, in microseconds, and the memory it has now. */
 const builtIn: Methods = {
+  residentBytes: () => Promise.resolve(process.memoryUsage.rss()),
   cpuUs: () => {
     const { user, system } = process.cpuUsage();
     return Promise.resolve(user + system);

@@ -15,6 +15,17 @@ export function loadOurs(settings: Settings, method: string, args: object): Prom
   return load(relay, "load/relay-load", {}, method, args);
 }
 
+/** Loads our relay on a store that is there already. */
+export function loadOursOn(
+  settings: Settings,
+  folder: string,
+  method: string,
+  args: object,
+): Promise<Figures> {
+  const relay = { name: "harness/relay", nodeOptions: settings.relayOptions };
+  return loadIn(folder, relay, "load/relay-load", {}, method, args);
+}
+
 /** Loads a fresh L4. */
 export function loadLimit(
   method: string,
@@ -32,16 +43,25 @@ function load(
   method: string,
   args: object,
 ): Promise<Figures> {
-  return inDataFolder((folder) =>
-    withParts([server, client] as const, async (relay, load) => {
-      const { port } = await relay.call<{ port: number }>("start", { folder, ...start });
-      const before = await relay.call<number>("cpuUs");
-      const figures = await load.call<Figures>(method, { port, ...args });
-      return {
-        ...figures,
-        cpuUs: (await relay.call<number>("cpuUs")) - before,
-        commits: await relay.call<number>("commits"),
-      };
-    }),
-  );
+  return inDataFolder((folder) => loadIn(folder, server, client, start, method, args));
+}
+
+function loadIn(
+  folder: string,
+  server: PartName,
+  client: PartName,
+  start: object,
+  method: string,
+  args: object,
+): Promise<Figures> {
+  return withParts([server, client] as const, async (relay, load) => {
+    const { port } = await relay.call<{ port: number }>("start", { folder, ...start });
+    const before = await relay.call<number>("cpuUs");
+    const figures = await load.call<Figures>(method, { port, ...args });
+    return {
+      ...figures,
+      cpuUs: (await relay.call<number>("cpuUs")) - before,
+      commits: await relay.call<number>("commits"),
+    };
+  });
 }

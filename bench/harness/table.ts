@@ -13,10 +13,8 @@ export function formatResults(machine: Machine, results: readonly Result[]): str
       result.unit,
       result.ratio === undefined ? "" : result.ratio.toFixed(2),
       ratioRange(result),
-      result.target === undefined
-        ? ""
-        : `${result.wanted === "at least" ? "≥" : "≤"} ${result.target}`,
-      result.met === undefined ? "" : result.met ? "yes" : "NO",
+      targetText(result),
+      shareOfTarget(result),
     ]),
   ];
   return [
@@ -57,8 +55,24 @@ function runs(result: Result): string {
     .join(", ");
 }
 
+/** The bound a ratio is held to. */
+export function targetText({ target, wanted }: Result): string {
+  if (typeof target !== "number") return "";
+  return `${wanted === "at least" ? "≥" : "≤"} ${target}`;
+}
+
+/** Whether the target is met, and where not, how far off it is. */
+export function shareOfTarget({ target, ratio, wanted, met }: Result): string {
+  if (typeof target !== "number" || typeof ratio !== "number") return "";
+  if (met === true) return "met";
+  const share = ratio / target;
+  return wanted === "at least"
+    ? `${Math.floor(share * 100)}% of target`
+    : `${share.toFixed(2)} × target`;
+}
+
 /** The lowest and highest ratio of any one repetition. */
-function ratioRange(result: Result): string {
+export function ratioRange(result: Result): string {
   const ratios = result.runs.flatMap((run) =>
     run.limit === undefined ? [] : [run.ours / run.limit],
   );
@@ -66,7 +80,7 @@ function ratioRange(result: Result): string {
   return `${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}`;
 }
 
-function figure(value: number): string {
+export function figure(value: number): string {
   if (value >= 1_000) return Math.round(value).toLocaleString("en-US");
   return value.toPrecision(3);
 }

@@ -1,42 +1,11 @@
 /** The load on our relay: devices that speak the protocol, all in one process. */
 import { percentile } from "../harness/measure.ts";
 import { serveRole } from "../harness/role.ts";
+import { openGroup, type Writer } from "./group.ts";
 import { OpenLoop, paced } from "./latencies.ts";
-import {
-  ChainMaker,
-  foundGroup,
-  freshKeys,
-  PushSupply,
-  RelayDevice,
-  type RelayPlace,
-} from "./relay-device.ts";
+import type { PushSupply, RelayDevice, RelayPlace } from "./relay-device.ts";
 import { countRecord } from "./scan.ts";
 import { Throughput } from "./throughput.ts";
-
-/** A device that pushes, with its pushes made. */
-interface Writer {
-  readonly device: RelayDevice;
-  readonly supply: PushSupply;
-}
-
-/** The devices of a new group, the first of which writes. */
-async function openGroup(
-  relay: RelayPlace,
-  readers: number,
-  supply: { readonly pushes: number; readonly blobsPerPush: number; readonly payloadBytes: number },
-): Promise<{ readonly writer: Writer; readonly readers: readonly RelayDevice[] }> {
-  const keys = Array.from({ length: 1 + readers }, freshKeys);
-  const groupId = await foundGroup(relay, keys);
-  const devices = await Promise.all(keys.map((key) => RelayDevice.connect(relay, key, groupId)));
-  const [device, ...others] = devices;
-  const [writer] = keys;
-  if (device === undefined || writer === undefined) throw new RangeError("a group has a founder");
-  const chain = new ChainMaker(groupId, writer.publicKey, supply.payloadBytes);
-  return {
-    writer: { device, supply: new PushSupply(chain, supply.pushes, supply.blobsPerPush, 1) },
-    readers: others,
-  };
-}
 
 export interface PushArgs extends RelayPlace {
   /** Devices, each the only one of a group of its own. */

@@ -8,7 +8,14 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { bundle } from "../../tests/browser/bundle.ts";
 import { inDataFolder } from "../harness/build.ts";
-import { alone, compare, type Figures, type Question, type Result } from "../harness/measure.ts";
+import {
+  alone,
+  amount,
+  compare,
+  type Figures,
+  type Question,
+  type Result,
+} from "../harness/measure.ts";
 import { type Part, withParts } from "../harness/part.ts";
 import { chromiumEngine, type Engine, type EnginePage, webkitEngine } from "../load/engines.ts";
 import type { Bench } from "../load/page.ts";
@@ -28,7 +35,7 @@ export const browser: Question = {
   what: "entries/s in a page that catches up with a log of 256 B entries, and its longest block",
   ask: async (settings) => {
     const page = await servePage();
-    const { entries = 100_000 } = settings;
+    const entries = amount(settings, settings.entries ?? 100_000);
     try {
       return await inDataFolder((folder) =>
         withParts(["harness/relay", "load/page-history"] as const, async (relay, writer) => {

@@ -5,15 +5,17 @@
  * can do. Both are on disk before they are delivered.
  */
 import {
+  amount,
   compare,
   type Figures,
   inTurns,
+  loadOf,
   type Question,
   type Settings,
 } from "../harness/measure.ts";
 import { limitDurable, loadLimit, loadOurs, oursDurable } from "../harness/sides.ts";
 
-const load = { payloadBytes: 256, perSecond: 200, total: 1_000 };
+const full = { payloadBytes: 256, perSecond: 200, total: 1_000 };
 const sides = {
   ours: `${oursDurable}, and then delivers`,
   limit: `${limitDurable}, and then delivers`,
@@ -25,11 +27,10 @@ async function halfOfMaximum(settings: Settings): Promise<number> {
   const figures = await loadOurs(settings, "pushes", {
     clients: 16,
     outstanding: 32,
-    payloadBytes: load.payloadBytes,
+    payloadBytes: full.payloadBytes,
     blobsPerPush: 1,
     coalesce: false,
-    warmup: 30_000,
-    measured: 60_000,
+    ...loadOf(settings, { warmup: 30_000, measured: 60_000 }),
   });
   return Math.round((figures["perSecond"] as number) / 2);
 }
@@ -40,6 +41,7 @@ export const delivery: Question = {
   ask: async (settings) => {
     const alone = { beside: 0, besideClients: 0 };
     const half = { beside: await halfOfMaximum(settings), besideClients: 16 };
+    const load = { ...full, total: amount(settings, full.total, 50) };
     const results = [];
     for (const [name, what, beside] of [
       ["delivery", "alone", alone],

@@ -1,5 +1,5 @@
 /** One device writes with 32 pushes outstanding, 100 devices of its group read: deliveries a second. */
-import { compare, costs, inTurns, type Question } from "../harness/measure.ts";
+import { compare, costs, inTurns, loadOf, type Question } from "../harness/measure.ts";
 import { limitDurable, loadLimit, loadOurs, oursDurable } from "../harness/sides.ts";
 
 const load = {
@@ -14,10 +14,11 @@ export const fanOut: Question = {
   name: "fan-out",
   what: "deliveries/s, 256 B, one writer with 32 pushes outstanding, 100 readers of one group",
   ask: async (settings) => {
+    const asked = loadOf(settings, load);
     const pairs = await inTurns(
       settings,
-      () => loadOurs(settings, "fanOut", load),
-      () => loadLimit("fanOut", load),
+      () => loadOurs(settings, "fanOut", asked),
+      () => loadLimit("fanOut", asked),
     );
     const sides = {
       ours: `${oursDurable}, and then delivers`,
@@ -30,7 +31,7 @@ export const fanOut: Question = {
         pairs,
         "perSecond",
       ),
-      ...costs({ question, sides }, pairs, "delivery", load.warmup + load.measured).slice(0, 1),
+      ...costs({ question, sides }, pairs, "delivery", asked.warmup + asked.measured).slice(0, 1),
     ];
   },
 };

@@ -1,6 +1,13 @@
 /** What the limits are on this machine, each alone. */
 import { inDataFolder } from "../harness/build.ts";
-import { type Asked, alone, type Question, type Settings } from "../harness/measure.ts";
+import {
+  type Asked,
+  alone,
+  amount,
+  loadOf,
+  type Question,
+  type Settings,
+} from "../harness/measure.ts";
 import { withParts } from "../harness/part.ts";
 import { limitDurable, loadLimit } from "../harness/sides.ts";
 import type { RowShape } from "../limits/group-commit.ts";
@@ -10,14 +17,14 @@ const load = {
   outstanding: 32,
   payloadBytes: 256,
   warmup: 40_000,
-  measured: 200_000,
+  measured: 100_000,
 };
 
-async function echo(sealed: boolean): Promise<number> {
+async function echo(settings: Settings, sealed: boolean): Promise<number> {
   return withParts(["limits/echo", "load/limit-load"] as const, async (server, limit) => {
     const { port } = await server.call<{ port: number }>("start", { sealed });
     const { perSecond } = await limit.call<{ perSecond: number }>("pushes", {
-      ...load,
+      ...loadOf(settings, load),
       port,
       answers: sealed ? "sealed echo" : "bare echo",
     });
@@ -41,14 +48,17 @@ export function appendRows(shape: RowShape, rowsPerCommit: number, rows: number)
   );
 }
 
-async function relay(): Promise<number> {
-  const figures = await loadLimit("pushes", { ...load, answers: "acknowledgements" });
+async function relay(settings: Settings): Promise<number> {
+  const figures = await loadLimit("pushes", {
+    ...loadOf(settings, load),
+    answers: "acknowledgements",
+  });
   return figures["perSecond"] as number;
 }
 
 interface Row {
   readonly asked: Asked;
-  readonly run: () => Promise<number>;
+  readonly run: (settings: Settings) => Promise<number>;
 }
 
 function appendRow(shape: RowShape, rowsPerCommit: number): Row {
@@ -60,7 +70,12 @@ function appendRow(shape: RowShape, rowsPerCommit: number): Row {
       unit: "rows/s",
       sides: { ours: "L3: sqlite3, WAL, synchronous=FULL: fsynced" },
     },
-    run: () => appendRows(shape, rowsPerCommit, Math.min(300_000, 3_000 * rowsPerCommit)),
+    run: (settings) =>
+      appendRows(
+        shape,
+        rowsPerCommit,
+        amount(settings, Math.min(300_000, 3_000 * rowsPerCommit), 5 * rowsPerCommit),
+      ),
   };
 }
 
@@ -72,7 +87,7 @@ const rows: readonly Row[] = [
       unit: "messages/s",
       sides: { ours: "L1: ws, nothing is kept" },
     },
-    run: () => echo(false),
+    run: (settings) => echo(settings, false),
   },
   {
     asked: {
@@ -81,7 +96,7 @@ const rows: readonly Row[] = [
       unit: "messages/s",
       sides: { ours: "L2: ws and AEAD, nothing is kept" },
     },
-    run: () => echo(true),
+    run: (settings) => echo(settings, true),
   },
   ...[1, 10, 100, 1_000].map((rowsPerCommit) => appendRow("lean", rowsPerCommit)),
   appendRow("full", 1_000),
@@ -103,7 +118,7 @@ export const limits: Question = {
     const measured = rows.map(() => [] as number[]);
     for (let i = 0; i < settings.repetitions; i++) {
       settings.progress(`repetition ${i + 1} of ${settings.repetitions}`);
-      for (const [at, { run }] of rows.entries()) measured[at]?.push(await run());
+      for (const [at, { run }] of rows.entries()) measured[at]?.push(await run(settings));
     }
     return rows.map(({ asked }, at) => alone(asked, measured[at] ?? []));
   },

@@ -1,5 +1,5 @@
 /** Durable pushes a second with 4 KiB in each: what bytes cost, beside what pushes cost. */
-import { compare, costs, inTurns, type Question } from "../harness/measure.ts";
+import { compare, costs, inTurns, loadOf, type Question } from "../harness/measure.ts";
 import { limitDurable, loadLimit, loadOurs, oursDurable } from "../harness/sides.ts";
 
 const load = {
@@ -14,10 +14,11 @@ export const payload: Question = {
   name: "payload",
   what: "durable pushes/s, 4 KiB, one blob a push, 16 devices in 16 groups, 32 outstanding each",
   ask: async (settings) => {
+    const asked = loadOf(settings, load);
     const pairs = await inTurns(
       settings,
-      () => loadOurs(settings, "pushes", { ...load, blobsPerPush: 1, coalesce: false }),
-      () => loadLimit("pushes", { ...load, answers: "acknowledgements" }),
+      () => loadOurs(settings, "pushes", { ...asked, blobsPerPush: 1, coalesce: false }),
+      () => loadLimit("pushes", { ...asked, answers: "acknowledgements" }),
     );
     const sides = { ours: oursDurable, limit: limitDurable };
     const question = "payload";
@@ -27,7 +28,7 @@ export const payload: Question = {
         pairs,
         "perSecond",
       ),
-      ...costs({ question, sides }, pairs, "push", load.warmup + load.measured),
+      ...costs({ question, sides }, pairs, "push", asked.warmup + asked.measured),
     ];
   },
 };

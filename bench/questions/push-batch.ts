@@ -4,7 +4,7 @@
  * limit is SQLite alone, which has no network and no cipher to pay for: rows
  * with the relay's own columns, 1,000 a commit.
  */
-import { compare, inTurns, type Question } from "../harness/measure.ts";
+import { amount, compare, inTurns, loadOf, type Question } from "../harness/measure.ts";
 import { loadOurs, oursDurable } from "../harness/sides.ts";
 import { appendRows } from "./limits.ts";
 
@@ -24,8 +24,10 @@ export const pushBatch: Question = {
   ask: async (settings) => {
     const pairs = await inTurns(
       settings,
-      () => loadOurs(settings, "pushes", load),
-      async () => ({ perSecond: await appendRows("full", 1_000, load.measured) }),
+      () => loadOurs(settings, "pushes", loadOf(settings, load)),
+      async () => ({
+        perSecond: await appendRows("full", 1_000, amount(settings, load.measured)),
+      }),
     );
     const asked = {
       question: "push-batch",

@@ -5,7 +5,7 @@
  * push in a record of its own, as the limit's clients send theirs, and with a
  * client that puts what waits into one record.
  */
-import { compare, costs, inTurns, type Question } from "../harness/measure.ts";
+import { compare, costs, inTurns, loadOf, type Question } from "../harness/measure.ts";
 import { limitDurable, loadLimit, loadOurs, oursDurable } from "../harness/sides.ts";
 
 const load = {
@@ -24,15 +24,16 @@ function question(name: string, coalesce: boolean, target: number, clients: stri
     name,
     what,
     ask: async (settings) => {
+      const asked = loadOf(settings, load);
       const pairs = await inTurns(
         settings,
-        () => loadOurs(settings, "pushes", { ...load, blobsPerPush: 1, coalesce }),
-        () => loadLimit("pushes", { ...load, answers: "acknowledgements" }),
+        () => loadOurs(settings, "pushes", { ...asked, blobsPerPush: 1, coalesce }),
+        () => loadLimit("pushes", { ...asked, answers: "acknowledgements" }),
       );
       const sides = { ours: oursDurable, limit: limitDurable };
       return [
         compare({ question: name, what, unit: "pushes/s", target, sides }, pairs, "perSecond"),
-        ...costs({ question: name, sides }, pairs, "push", load.warmup + load.measured),
+        ...costs({ question: name, sides }, pairs, "push", asked.warmup + asked.measured),
       ];
     },
   };

@@ -15,9 +15,9 @@ import { nodeHost } from "../../client/platform/node/index.ts";
 import { type RunningRelay, startRelay } from "../../server/index.ts";
 import { SqliteConnection } from "../../server/store/sqlite-connection.ts";
 import { inDataFolder } from "../harness/build.ts";
-import { compare, type Figures, type Question, type Settings } from "../harness/measure.ts";
+import { amount, compare, type Figures, type Question, type Settings } from "../harness/measure.ts";
 
-const blobs = Number(process.env["SYNC_RELAY_BENCH_BLOBS"] ?? 100_000);
+const blobsWhole = Number(process.env["SYNC_RELAY_BENCH_BLOBS"] ?? 100_000);
 const payloadBytes = 1_000;
 /** What the app's state comes to. */
 const states = [500_000, 1_000_000, 10_000_000];
@@ -194,6 +194,7 @@ async function run(settings: Settings, folder: string): Promise<Figures> {
     await inSync([a, b, away]);
     await away.client.close();
 
+    const blobs = amount(settings, blobsWhole, 10_000);
     await a.push(blobs);
     await inSync([a, b]);
     const old = await side.figure("sync_relay_store_live_bytes");

@@ -9,6 +9,7 @@ import { deriveDeviceKeys } from "../../client/seal/keys.ts";
 import { buildFolder, inDataFolder } from "../harness/build.ts";
 import {
   alone,
+  amount,
   compare,
   type Figures,
   inTurns,
@@ -16,13 +17,14 @@ import {
   type Settings,
 } from "../harness/measure.ts";
 import { withParts } from "../harness/part.ts";
+import type { HistoryArgs } from "../load/group-history.ts";
 
 const history = { senders: 5, blobs: 100_000, payloadBytes: 256, atOnce: 10 };
 /** The difference is small beside what else a machine does. */
 const repetitionsMin = 5;
 
 /** Both sides begin from copies of the same two folders. */
-async function catchUp(
+export async function catchUpWith(
   settings: Settings,
   made: string,
   blobs: number,
@@ -49,8 +51,11 @@ async function catchUp(
   });
 }
 
-/** Writes the history into a folder; how many blobs there are. */
-async function make(folder: string): Promise<number> {
+/** Writes a history into a folder; how many blobs there are. */
+export async function makeHistory(
+  folder: string,
+  history: Omit<HistoryArgs, "address" | "state">,
+): Promise<number> {
   return await withParts(["harness/relay", "load/group-history"] as const, async (server, load) => {
     const { address } = await server.call<{ address: string }>("start", { folder });
     const state = join(folder, "device");
@@ -81,12 +86,17 @@ export const verification: Question = {
   ask: async (settings) =>
     await inDataFolder(async (made) => {
       settings.progress("five devices write the history");
-      const blobs = await make(made);
-      const repetitions = Math.max(repetitionsMin, settings.repetitions);
+      const blobs = await makeHistory(made, {
+        ...history,
+        blobs: amount(settings, history.blobs),
+      });
+      const repetitions = settings.short
+        ? settings.repetitions
+        : Math.max(repetitionsMin, settings.repetitions);
       const pairs = await inTurns(
         { ...settings, repetitions },
-        () => catchUp(settings, made, blobs, true),
-        () => catchUp(settings, made, blobs, false),
+        () => catchUpWith(settings, made, blobs, true),
+        () => catchUpWith(settings, made, blobs, false),
       );
       const sides = {
         ours: "the client as it is: links, chains, signatures, hashes of entries and what senders say that they saw are verified",
