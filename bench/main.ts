@@ -63,6 +63,7 @@ const questions: readonly Question[] = [
 const reported = questions.filter(
   (question) => question !== retention && question !== verification,
 );
+const reportedNames = reported.map(({ name }) => name);
 /** Entries of a page's log there: all of it takes longer than everything else. */
 const reportedEntries = 20_000;
 
@@ -119,16 +120,11 @@ async function main(): Promise<number> {
       progress: (text: string) => process.stderr.write(`${question.name}: ${text}\n`),
     };
     const began = performance.now();
-    results.push(...(await question.ask(settings)));
+    const answered = await question.ask(settings);
+    results.push(...answered);
     settings.progress(`took ${Math.round((performance.now() - began) / 1_000)} s`);
-  }
-  if (values.report) {
-    keep(
-      machine,
-      results,
-      reported.map(({ name }) => name),
-      values.provisional,
-    );
+    // One by one: what was measured is not lost where a later question fails.
+    if (values.report) keep(machine, answered, reportedNames, values.provisional);
   }
   process.stdout.write(
     values.json

@@ -20,7 +20,7 @@ const connections = 10_000;
 const memorySettings = { MALLOC_ARENA_MAX: "1", NODE_OPTIONS: "--max-semi-space-size=2" };
 const payloadBytes = 4_096;
 /** Pushes of 4 KiB: 32 MiB, and then 128 MiB more. */
-const backlog = { first: 8_192, then: 32_768 };
+const backlog = { first: 8_192, more: 32_768 };
 const settledMs = 2_000;
 
 interface Measured {
@@ -56,20 +56,20 @@ function connect(count: number): Measured {
 async function underPressure(settings: Settings, deaf: "reader" | "writer"): Promise<Figures[]> {
   const figures: Figures[] = [];
   const first = amount(settings, backlog.first);
-  const then = amount(settings, backlog.then);
+  const more = amount(settings, backlog.more);
   for (let i = 0; i < settings.repetitions; i++) {
     settings.progress(`a deaf ${deaf}, repetition ${i + 1} of ${settings.repetitions}`);
     figures.push(
       await inDataFolder((folder) =>
         withParts(["harness/relay", "load/pressure"] as const, async (relay, load) => {
           const { port } = await relay.call<{ port: number }>("start", { folder });
-          await load.call("open", { port, payloadBytes, pushes: first + then, deaf });
+          await load.call("open", { port, payloadBytes, pushes: first + more, deaf });
           const after = async (pushes: number): Promise<number> => {
             await load.call("push", { pushes });
             await new Promise<void>((resolve) => setTimeout(resolve, settledMs));
             return await relay.call<number>("residentBytes");
           };
-          return { little: await after(first), much: await after(then) };
+          return { little: await after(first), much: await after(more) };
         }),
       ),
     );
