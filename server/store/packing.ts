@@ -8,6 +8,9 @@ export function numbersOf<Row>(rows: readonly Row[], one: (row: Row) => string):
   return `${text}]`;
 }
 
+/** Digits that every whole number up to 2^53 - 1 fits into. */
+export const digitsOfNumber = 16;
+
 /** Puts arrays one after another and tells where each begins, counted from 1 as `substr` counts. */
 export class BytePacker {
   readonly packed: Uint8Array;
@@ -23,6 +26,26 @@ export class BytePacker {
     this.packed.set(bytes, start);
     this.#offset = start + bytes.byteLength;
     return start + 1;
+  }
+
+  /** A whole number from 0 as sixteen decimal digits, of which a cast makes a number again. */
+  putNumber(value: number): number {
+    const start = this.#offset;
+    // Eight digits at a time are small integers, which are divided much faster.
+    const high = Math.floor(value / 1e8);
+    this.#digits(start, high);
+    this.#digits(start + 8, value - high * 1e8);
+    this.#offset = start + digitsOfNumber;
+    return start + 1;
+  }
+
+  #digits(start: number, value: number): void {
+    let rest = value | 0;
+    for (let at = start + 7; at >= start; at--) {
+      const tenth = (rest / 10) | 0;
+      this.packed[at] = 48 + rest - tenth * 10;
+      rest = tenth;
+    }
   }
 
   /** For a field of fixed length, which the trigger cuts without being told. */
