@@ -2,7 +2,6 @@
  * Where this device is woken while it is not connected: its relay has the device's push service hand the
  * app a message that says nothing, upon which the app opens its client and pulls.
  */
-import { WakeUpState } from "../gen/syncrelay/sync/v1/wake_up_pb.ts";
 import { fromBase64url, toBase64url, utf8 } from "../wire/bytes.ts";
 import type { EnvelopeBody } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
@@ -21,50 +20,35 @@ export async function setWakeUp(
   session: Connection,
   subscription: WakeUpSubscription | undefined,
 ): Promise<void> {
-  const value = subscription === undefined ? {} : { subscription: read(subscription) };
+  const value = subscription === undefined ? {} : read(subscription);
   await request(session, { case: "setWakeUp", value });
 }
 
 async function request(session: Connection, body: EnvelopeBody): Promise<WakeUpInfo> {
-  const answer = await session.request(body).catch((error: unknown) => {
-    if (!(error instanceof SyncError) || error.code !== ErrorCode.ENVELOPE_UNEXPECTED) throw error;
-    throw new SyncError(error.code, {
-      hint: "this relay wakes no devices: its operator can have it do so with [web_push] enabled",
-    });
+  // A request rejects with nothing else.
+  const answer = await session.request(body).catch((error: SyncError) => {
+    throw error.code === ErrorCode.ENVELOPE_UNEXPECTED
+      ? new SyncError(error.code, { hint: "this relay wakes no devices" })
+      : error;
   });
-  if (answer.case !== "wakeUp" || answer.value.applicationServerKey.byteLength !== wakeUpKeyBytes) {
-    throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+  if (answer.case !== "wakeUp") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+  const { registered, refused, relayKey } = answer.value;
+  if (refused) {
+    throw new UsageError("the relay sends nothing to that endpoint: its address must be public");
   }
-  const { state, applicationServerKey } = answer.value;
-  if (state === WakeUpState.REFUSED) {
-    throw new UsageError(
-      "the relay sends nothing to that endpoint: it must be https and at a public address, unless the relay's operator allows private ones",
-    );
-  }
-  return {
-    registered: state === WakeUpState.REGISTERED,
-    applicationServerKey: toBase64url(applicationServerKey),
-  };
+  return { registered, applicationServerKey: toBase64url(relayKey) };
 }
 
 function read({ endpoint, keys }: WakeUpSubscription) {
-  const bytes = utf8(endpoint).byteLength;
-  if (!endpoint.startsWith("https://") || bytes > wakeUpEndpointBytesMax) {
-    throw new UsageError(
-      `a push service's endpoint is an https URL of at most ${wakeUpEndpointBytesMax} bytes`,
-    );
+  const [p256dh, auth] = [fromBase64url(keys.p256dh), fromBase64url(keys.auth)];
+  if (
+    !endpoint.startsWith("https://") ||
+    utf8(endpoint).byteLength > wakeUpEndpointBytesMax ||
+    p256dh?.byteLength !== wakeUpKeyBytes ||
+    p256dh[0] !== 4 ||
+    auth?.byteLength !== wakeUpAuthBytes
+  ) {
+    throw new UsageError("a subscription has an https endpoint, and keys of 65 and 16 bytes");
   }
-  return {
-    endpoint,
-    p256dh: keyOf(keys.p256dh, wakeUpKeyBytes, "p256dh"),
-    auth: keyOf(keys.auth, wakeUpAuthBytes, "auth"),
-  };
-}
-
-function keyOf(text: string, length: number, name: string): Uint8Array {
-  const bytes = fromBase64url(text.replace(/=+$/, ""));
-  if (bytes?.byteLength !== length || (name === "p256dh" && bytes[0] !== 4)) {
-    throw new UsageError(`keys.${name} of a subscription is ${length} bytes as base64url`);
-  }
-  return bytes;
+  return { endpoint, p256dh, auth };
 }

@@ -3,7 +3,6 @@
  * to a group, its devices that are registered and not connected are handed to `WakeUps`, which says when
  * each is sent to. What a push service no longer knows is forgotten.
  */
-import { WakeUpState } from "../gen/syncrelay/sync/v1/wake_up_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
 import type { EnvelopeBody } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
@@ -59,7 +58,7 @@ export class WakeUpDesk {
     if (request.kind === "get") return this.#told(device);
     const { place } = request;
     if (place !== undefined && !this.#host.sender.accepts(place.endpoint)) {
-      return this.#told(device, WakeUpState.REFUSED);
+      return this.#told(device, true);
     }
     await this.#host.run({
       group,
@@ -77,10 +76,12 @@ export class WakeUpDesk {
     return this.#told(device);
   }
 
-  #told(device: DeviceEntry, state?: WakeUpState): EnvelopeBody {
-    const now = device.wakeUp === undefined ? WakeUpState.NONE : WakeUpState.REGISTERED;
-    const { applicationServerKey } = this.#host.sender;
-    return { case: "wakeUp", value: { state: state ?? now, applicationServerKey } };
+  #told(device: DeviceEntry, refused = false): EnvelopeBody {
+    const { applicationServerKey: relayKey } = this.#host.sender;
+    return {
+      case: "wakeUp",
+      value: { registered: device.wakeUp !== undefined, refused, relayKey },
+    };
   }
 
   /** Blobs came to a group. `connected`: the devices that are told of them without this. */

@@ -1,6 +1,6 @@
 /** Reads what a device asks about being woken into requests that hold only what was checked. Pure. */
 import type { Envelope } from "../gen/syncrelay/sync/v1/envelope_pb.ts";
-import type { WakeUpSubscription } from "../gen/syncrelay/sync/v1/wake_up_pb.ts";
+import type { SetWakeUp } from "../gen/syncrelay/sync/v1/wake_up_pb.ts";
 import { copyBytes, utf8 } from "../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { wakeUpAuthBytes, wakeUpEndpointBytesMax, wakeUpKeyBytes } from "../wire/limits.ts";
@@ -31,14 +31,12 @@ export function isWakeUpBody(body: Envelope["body"]): body is WakeUpBody {
 /** Reads such a request. */
 export function readWakeUp(body: WakeUpBody): WakeUpRequest {
   if (body.case === "getWakeUp") return { kind: "get" };
-  const { subscription } = body.value;
-  return { kind: "set", place: subscription === undefined ? undefined : readPlace(subscription) };
+  return { kind: "set", place: body.value.endpoint === "" ? undefined : readPlace(body.value) };
 }
 
-function readPlace({ endpoint, p256dh, auth }: WakeUpSubscription): WakeUpPlace {
+function readPlace({ endpoint, p256dh, auth }: SetWakeUp): WakeUpPlace {
   // What is kept holds on to no record that it came in.
-  const bytes = utf8(endpoint).byteLength;
-  if (bytes < 1 || bytes > wakeUpEndpointBytesMax) throw invalid();
+  if (utf8(endpoint).byteLength > wakeUpEndpointBytesMax) throw invalid();
   if (p256dh.byteLength !== wakeUpKeyBytes || p256dh[0] !== 4) throw invalid();
   if (auth.byteLength !== wakeUpAuthBytes) throw invalid();
   return { endpoint, p256dh: copyBytes(p256dh), auth: copyBytes(auth) };

@@ -65,11 +65,9 @@ export function requestBodies(): EnvelopeBody[] {
     {
       case: "setWakeUp",
       value: {
-        subscription: {
-          endpoint: "https://push.example/a",
-          p256dh: Uint8Array.of(4, ...bytes(64, 8)),
-          auth: bytes(16, 9),
-        },
+        endpoint: "https://push.example/a",
+        p256dh: Uint8Array.of(4, ...bytes(64, 8)),
+        auth: bytes(16, 9),
       },
     },
   ];

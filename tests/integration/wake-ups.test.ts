@@ -83,6 +83,7 @@ test("what is no subscription is refused here, and what the relay does not send 
     { ...right, keys: { ...keys, auth: `${keys.auth}AA` } },
     { ...right, keys: { ...keys, p256dh: `A${keys.p256dh.slice(1)}` } },
     { ...right, keys: { ...keys, p256dh: "no key" } },
+    { endpoint: "", keys: { p256dh: "", auth: "" } },
     right,
   ]) {
     await assert.rejects(a.client.registerWakeUp(wrong), UsageError);

@@ -185,17 +185,15 @@ const envelopes: JsonValue[] = [
   {
     requestId: "20",
     setWakeUp: {
-      subscription: {
-        endpoint: "https://push.example/send/9f3c",
-        p256dh: bytes(0x04, 65),
-        auth: bytes(0x1d, 16),
-      },
+      endpoint: "https://push.example/send/9f3c",
+      p256dh: bytes(0x04, 65),
+      auth: bytes(0x1d, 16),
     },
   },
   { requestId: "21", setWakeUp: {} },
   {
     requestId: "21",
-    wakeUp: { state: "WAKE_UP_STATE_REGISTERED", applicationServerKey: bytes(0x04, 65) },
+    wakeUp: { registered: true, refused: true, relayKey: bytes(0x04, 65) },
   },
 ];
 

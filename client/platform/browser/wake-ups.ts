@@ -1,8 +1,6 @@
 /** A page's subscription at its browser's push service, made with the relay's key and registered there. */
 import { fromBase64url, toBase64url } from "../../../wire/bytes.ts";
-import { ErrorCode, SyncError } from "../../../wire/errors.ts";
 import type { SyncApi } from "../../sync-client.ts";
-import { UsageError } from "../../usage-error.ts";
 
 /** The part of a browser's `PushSubscription` that is needed. */
 export interface PushSubscriptionLike {
@@ -37,8 +35,6 @@ export async function enableWakeUps(
   { pushManager }: PushRegistration,
 ): Promise<void> {
   const { applicationServerKey, registered } = await client.wakeUp();
-  const key = fromBase64url(applicationServerKey);
-  if (key === undefined) throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
   let subscription = await pushManager.getSubscription();
   // One that the push service no longer knows is still handed out here: the relay has forgotten it by then.
   if (subscription !== null && !(registered && isMadeWith(subscription, applicationServerKey))) {
@@ -48,13 +44,10 @@ export async function enableWakeUps(
   subscription ??= await pushManager.subscribe({
     // Browsers insist on it: what they show, where the page shows nothing, is theirs to say.
     userVisibleOnly: true,
-    applicationServerKey: key as Uint8Array<ArrayBuffer>,
+    applicationServerKey: fromBase64url(applicationServerKey) as Uint8Array<ArrayBuffer>,
   });
-  const { endpoint, keys } = subscription.toJSON();
-  const { p256dh, auth } = keys ?? {};
-  if (endpoint === undefined || p256dh === undefined || auth === undefined) {
-    throw new UsageError("the browser's subscription has no endpoint, or no keys");
-  }
+  // What is missing is no subscription, and refused as that.
+  const { endpoint = "", keys: { p256dh = "", auth = "" } = {} } = subscription.toJSON();
   await client.registerWakeUp({ endpoint, keys: { p256dh, auth } });
 }
 

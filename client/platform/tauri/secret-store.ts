@@ -59,7 +59,7 @@ export function strongholdSecrets(
   return {
     get: async (name) => {
       const bytes = await store.get(name);
-      return bytes === null || bytes.length === 0 ? undefined : fromUtf8(Uint8Array.from(bytes));
+      return bytes === null ? undefined : fromUtf8(bytes);
     },
     set: async (name, secret) => {
       await store.insert(name, [...utf8(secret)]);

@@ -2,15 +2,15 @@
 // @generated from file syncrelay/sync/v1/wake_up.proto (package syncrelay.sync.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file syncrelay/sync/v1/wake_up.proto.
  */
 export const file_syncrelay_sync_v1_wake_up: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zeW5jcmVsYXkvc3luYy92MS93YWtlX3VwLnByb3RvEhFzeW5jcmVsYXkuc3luYy52MSILCglHZXRXYWtlVXAiSAoJU2V0V2FrZVVwEjsKDHN1YnNjcmlwdGlvbhgBIAEoCzIlLnN5bmNyZWxheS5zeW5jLnYxLldha2VVcFN1YnNjcmlwdGlvbiJEChJXYWtlVXBTdWJzY3JpcHRpb24SEAoIZW5kcG9pbnQYASABKAkSDgoGcDI1NmRoGAIgASgMEgwKBGF1dGgYAyABKAwiVwoGV2FrZVVwEi0KBXN0YXRlGAEgASgOMh4uc3luY3JlbGF5LnN5bmMudjEuV2FrZVVwU3RhdGUSHgoWYXBwbGljYXRpb25fc2VydmVyX2tleRgCIAEoDCp9CgtXYWtlVXBTdGF0ZRIdChlXQUtFX1VQX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSV0FLRV9VUF9TVEFURV9OT05FEAESHAoYV0FLRV9VUF9TVEFURV9SRUdJU1RFUkVEEAISGQoVV0FLRV9VUF9TVEFURV9SRUZVU0VEEANiBnByb3RvMw");
+  fileDesc("Ch9zeW5jcmVsYXkvc3luYy92MS93YWtlX3VwLnByb3RvEhFzeW5jcmVsYXkuc3luYy52MSILCglHZXRXYWtlVXAiOwoJU2V0V2FrZVVwEhAKCGVuZHBvaW50GAEgASgJEg4KBnAyNTZkaBgCIAEoDBIMCgRhdXRoGAMgASgMIkAKBldha2VVcBISCgpyZWdpc3RlcmVkGAEgASgIEg8KB3JlZnVzZWQYAiABKAgSEQoJcmVsYXlfa2V5GAMgASgMYgZwcm90bzM");
 
 /**
  * Asks whether the relay has a registration of this device, and by which key the
@@ -29,18 +29,37 @@ export const GetWakeUpSchema: GenMessage<GetWakeUp> = /*@__PURE__*/
   messageDesc(file_syncrelay_sync_v1_wake_up, 0);
 
 /**
- * Registers where this device is woken, in place of what was registered before.
- * Idempotent. Answered by `WakeUp`, after the commit that holds it.
+ * Registers where this device is woken, in place of what was registered before:
+ * a subscription at a push service, as a browser's `PushSubscription` or a
+ * UnifiedPush connector gives it. Whoever knows it can have messages handed to
+ * the app, so it is nobody's but the device's and its relay's. Idempotent.
+ * Answered by `WakeUp`, after the commit that holds it.
  *
  * @generated from message syncrelay.sync.v1.SetWakeUp
  */
 export type SetWakeUp = Message<"syncrelay.sync.v1.SetWakeUp"> & {
   /**
-   * Absent: the registration ends, and what was registered is forgotten.
+   * Where messages are posted: an `https` URL of at most 1,024 bytes, in ASCII.
+   * Empty: the registration ends, and what was registered is forgotten.
    *
-   * @generated from field: syncrelay.sync.v1.WakeUpSubscription subscription = 1;
+   * @generated from field: string endpoint = 1;
    */
-  subscription?: WakeUpSubscription | undefined;
+  endpoint: string;
+
+  /**
+   * The app's key that a message is sealed to (RFC 8291): a point of P-256,
+   * uncompressed, 65 bytes. Ignored without an endpoint.
+   *
+   * @generated from field: bytes p256dh = 2;
+   */
+  p256dh: Uint8Array;
+
+  /**
+   * The app's authentication secret (RFC 8291), 16 bytes. Likewise.
+   *
+   * @generated from field: bytes auth = 3;
+   */
+  auth: Uint8Array;
 };
 
 /**
@@ -51,64 +70,36 @@ export const SetWakeUpSchema: GenMessage<SetWakeUp> = /*@__PURE__*/
   messageDesc(file_syncrelay_sync_v1_wake_up, 1);
 
 /**
- * A subscription at a push service, as a browser's `PushSubscription` or a
- * UnifiedPush connector gives it. Whoever knows it can have messages handed to
- * the app, so it is nobody's but the device's and its relay's.
- *
- * @generated from message syncrelay.sync.v1.WakeUpSubscription
- */
-export type WakeUpSubscription = Message<"syncrelay.sync.v1.WakeUpSubscription"> & {
-  /**
-   * Where messages are posted: an `https` URL of at most 1,024 bytes, in ASCII.
-   *
-   * @generated from field: string endpoint = 1;
-   */
-  endpoint: string;
-
-  /**
-   * The app's key that a message is sealed to (RFC 8291): a point of P-256,
-   * uncompressed, 65 bytes.
-   *
-   * @generated from field: bytes p256dh = 2;
-   */
-  p256dh: Uint8Array;
-
-  /**
-   * The app's authentication secret (RFC 8291), 16 bytes.
-   *
-   * @generated from field: bytes auth = 3;
-   */
-  auth: Uint8Array;
-};
-
-/**
- * Describes the message syncrelay.sync.v1.WakeUpSubscription.
- * Use `create(WakeUpSubscriptionSchema)` to create a new message.
- */
-export const WakeUpSubscriptionSchema: GenMessage<WakeUpSubscription> = /*@__PURE__*/
-  messageDesc(file_syncrelay_sync_v1_wake_up, 2);
-
-/**
  * What the relay has of this device.
  *
  * @generated from message syncrelay.sync.v1.WakeUp
  */
 export type WakeUp = Message<"syncrelay.sync.v1.WakeUp"> & {
   /**
-   * Whether it is woken.
+   * Whether it is woken. Not so: nothing was registered, or it ended, or the push
+   * service said that the subscription is gone.
    *
-   * @generated from field: syncrelay.sync.v1.WakeUpState state = 1;
+   * @generated from field: bool registered = 1;
    */
-  state: WakeUpState;
+  registered: boolean;
+
+  /**
+   * The endpoint that was to be registered is one that the relay does not send to:
+   * it is not `https`, or leads where its operator lets nothing be sent. What was
+   * registered before stays.
+   *
+   * @generated from field: bool refused = 2;
+   */
+  refused: boolean;
 
   /**
    * The relay's key at push services (RFC 8292), a point of P-256, uncompressed,
    * 65 bytes: what an app subscribes with. A subscription that was made with
    * another key is of no use here.
    *
-   * @generated from field: bytes application_server_key = 2;
+   * @generated from field: bytes relay_key = 3;
    */
-  applicationServerKey: Uint8Array;
+  relayKey: Uint8Array;
 };
 
 /**
@@ -116,48 +107,5 @@ export type WakeUp = Message<"syncrelay.sync.v1.WakeUp"> & {
  * Use `create(WakeUpSchema)` to create a new message.
  */
 export const WakeUpSchema: GenMessage<WakeUp> = /*@__PURE__*/
-  messageDesc(file_syncrelay_sync_v1_wake_up, 3);
-
-/**
- * Whether a device is woken.
- *
- * @generated from enum syncrelay.sync.v1.WakeUpState
- */
-export enum WakeUpState {
-  /**
-   * Never sent.
-   *
-   * @generated from enum value: WAKE_UP_STATE_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED = 0,
-
-  /**
-   * Nothing is registered: it never was, it ended, or the push service said that
-   * the subscription is gone.
-   *
-   * @generated from enum value: WAKE_UP_STATE_NONE = 1;
-   */
-  NONE = 1,
-
-  /**
-   * It is woken.
-   *
-   * @generated from enum value: WAKE_UP_STATE_REGISTERED = 2;
-   */
-  REGISTERED = 2,
-
-  /**
-   * The relay does not send to such an endpoint, and keeps what it had before:
-   * the URL is not `https`, or leads where its operator lets nothing be sent.
-   *
-   * @generated from enum value: WAKE_UP_STATE_REFUSED = 3;
-   */
-  REFUSED = 3,
-}
-
-/**
- * Describes the enum syncrelay.sync.v1.WakeUpState.
- */
-export const WakeUpStateSchema: GenEnum<WakeUpState> = /*@__PURE__*/
-  enumDesc(file_syncrelay_sync_v1_wake_up, 0);
+  messageDesc(file_syncrelay_sync_v1_wake_up, 2);
 
