@@ -5,6 +5,13 @@
 import type { Entry, PushItem } from "../../client/index.ts";
 import { equalBytes, fromUtf8, utf8 } from "../../wire/bytes.ts";
 import type { Chance } from "./chance.ts";
+import {
+  applyObject,
+  copyOfObjects,
+  noObjects,
+  type Referred,
+  type StoredObjects,
+} from "./device-objects.ts";
 import type { Log, LoggedBlob, Pushed, Truth } from "./truth.ts";
 import type { World } from "./world.ts";
 
@@ -13,6 +20,12 @@ export interface AppHabits {
   /** Keeps the position in its own transaction, or takes entries twice by their ids. */
   readonly exact: boolean;
   readonly entriesBuffered: number;
+}
+
+/** An entry that is to be pushed. */
+export interface Made {
+  readonly pushed: Pushed;
+  readonly item: PushItem;
 }
 
 /** The value of a key: who wrote it, and when, by the app's own count. */
@@ -37,6 +50,7 @@ export interface Stored {
   clock: number;
   /** What the snapshot contained that it took over last. */
   contained: string[];
+  objects: StoredObjects;
 }
 
 /** What an app's snapshot says, as JSON. */
@@ -45,6 +59,8 @@ interface Saved {
   readonly cells: readonly (readonly [string, Cell])[];
   readonly setters: readonly (readonly [string, string[]])[];
   readonly clock: number;
+  readonly live?: readonly (readonly [string, Referred])[];
+  readonly dead?: readonly string[];
 }
 
 export class App {
@@ -61,6 +77,7 @@ export class App {
     ackedEver: 0,
     clock: 0,
     contained: [],
+    objects: noObjects(),
   };
   /** What this process was handed, and acknowledged. */
   #handed = 0;
@@ -90,6 +107,10 @@ export class App {
 
   get applied(): readonly string[] {
     return this.#stored.applied;
+  }
+
+  get objects(): StoredObjects {
+    return this.#stored.objects;
   }
 
   get cells(): ReadonlyMap<string, Cell> {
@@ -138,8 +159,15 @@ export class App {
 
   /** Its state, for others to take over. */
   save(): Uint8Array {
-    const { cells, setters, clock } = this.#stored;
-    const saved: Saved = { ids: this.held, cells: [...cells], setters: [...setters], clock };
+    const { cells, setters, clock, objects } = this.#stored;
+    const saved: Saved = {
+      ids: this.held,
+      cells: [...cells],
+      setters: [...setters],
+      clock,
+      ...(objects.live.size > 0 ? { live: [...objects.live] } : {}),
+      ...(objects.dead.size > 0 ? { dead: [...objects.dead] } : {}),
+    };
     return utf8(JSON.stringify(saved));
   }
 
@@ -154,6 +182,13 @@ export class App {
     stored.setters.clear();
     for (const [key, ids] of saved.setters) stored.setters.set(key, ids);
     stored.clock = Math.max(stored.clock, saved.clock);
+    stored.objects.live.clear();
+    for (const [objectId, referred] of saved.live ?? [])
+      stored.objects.live.set(objectId, referred);
+    for (const objectId of saved.dead ?? []) {
+      if (!stored.objects.dead.has(objectId)) stored.objects.drops.add(objectId);
+      stored.objects.dead.add(objectId);
+    }
     this.#has.clear();
     stored.acked.clear();
     for (const id of saved.ids) {
@@ -174,7 +209,7 @@ export class App {
   // --- writing ----------------------------------------------------------------------------------
 
   /** What it pushes in one call. */
-  make(count: number, deviceId: string): { pushed: Pushed; item: PushItem }[] {
+  make(count: number, deviceId: string): Made[] {
     const chance = this.#chance;
     const stored = this.#stored;
     return Array.from({ length: count }, () => {
@@ -194,18 +229,31 @@ export class App {
         ...(expires ? { ttlS: chance.pick([1, 20, 100, 3_600]) } : {}),
         ...(empty || key === noKey ? {} : this.#replaced(key, deviceId)),
       };
-      const pushed: Pushed = {
-        name,
-        node: this.#name,
-        device: deviceId,
-        data,
-        contentType,
-        blobId: undefined,
-        durable: false,
-        lost: false,
-      };
-      return { pushed, item };
+      return { pushed: this.#unsent(name, deviceId, data, contentType), item };
     });
+  }
+
+  /** An entry that sets no key, and says something else. */
+  say(text: string, deletes: readonly string[], deviceId: string): Made {
+    this.#pushed += 1;
+    this.#stored.clock += 1;
+    const name = `${this.#name}/${this.#pushed}`;
+    const data = utf8(`${name}|${noKey}|${this.#stored.clock}|${text}`);
+    const item = { data, ...(deletes.length === 0 ? {} : { deletes }) };
+    return { pushed: this.#unsent(name, deviceId, data, ""), item };
+  }
+
+  #unsent(name: string, device: string, data: Uint8Array, contentType: string): Pushed {
+    return {
+      name,
+      node: this.#name,
+      device,
+      data,
+      contentType,
+      blobId: undefined,
+      durable: false,
+      lost: false,
+    };
   }
 
   /** Entries whose value the next one of that key takes over: nobody needs them any more. */
@@ -298,7 +346,7 @@ export class App {
     const { data, blobId, sender, contentType } = entry;
     const world = this.#world;
     const truth = this.#truth;
-    const [name = "", key = noKey, count = "0"] = (fromUtf8(data) ?? "").split("|", 3);
+    const [name = "", key = noKey, count = "0", said = ""] = (fromUtf8(data) ?? "").split("|", 4);
     const pushed = truth.queued.get(blobId) ?? truth.byName.get(name);
     if (pushed !== undefined) {
       // Queued by a process that died before it could say so.
@@ -313,6 +361,7 @@ export class App {
     }
     const { cells, setters } = this.#stored;
     this.#stored.clock = Math.max(this.#stored.clock, Number(count));
+    applyObject(this.#stored.objects, said, blobId);
     if (key === noKey || data.byteLength === 0) return;
     const cell = { count: Number(count), name };
     const old = cells.get(key);
@@ -372,6 +421,7 @@ function copyOf(stored: Stored): Stored {
     cells: new Map(stored.cells),
     setters: new Map([...stored.setters].map(([key, ids]) => [key, [...ids]])),
     acked: new Set(stored.acked),
+    objects: copyOfObjects(stored.objects),
   };
 }
 

@@ -16,8 +16,9 @@ import type { SnapshotOptions } from "../../client/snapshots.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { blake2b256 } from "../../wire/hash.ts";
-import { App, type AppHabits, type Stored } from "./app.ts";
+import { App, type AppHabits, type Made, type Stored } from "./app.ts";
 import { Chance } from "./chance.ts";
+import { DeviceObjects } from "./device-objects.ts";
 import type { Link, Road } from "./network.ts";
 import type { DiskHabits, RelayNode } from "./relay-node.ts";
 import { SlowStore } from "./slow-store.ts";
@@ -67,6 +68,7 @@ export class DeviceNode {
   readonly road: Road;
   readonly habits: DiskHabits;
   readonly app: App;
+  readonly objects: DeviceObjects;
   readonly #world: World;
   readonly #relay: RelayNode;
   readonly #truth: Truth;
@@ -108,6 +110,7 @@ export class DeviceNode {
     this.#process = new Process(world);
     this.#disk = traits.disk;
     this.app = new App(name, world, truth, this.#chance, traits.app);
+    this.objects = new DeviceObjects(this, world, truth.objects);
     this.app.knowsRemoved = (id) => this.#met.has(id) && !this.#roster.has(id);
     // The same few devices in every run: see `memoized-x-wing.ts`.
     if (this.#disk.table("device").get("seed") === undefined) {
@@ -195,6 +198,7 @@ export class DeviceNode {
     world.tell(`${this.name} starts: ${said(status)}`);
     this.#judgeQueue(status);
     this.judge(status);
+    this.objects.begin();
     this.#take(client, process).catch((error: unknown) => {
       if (this.client !== client) return;
       if (error instanceof SyncError) this.#judgeError("entries", error);
@@ -315,6 +319,7 @@ export class DeviceNode {
     this.#disk = backup.disk.copy();
     this.app.restore(backup.app);
     this.restored = true;
+    this.#truth.objects.forgetful.add(this.deviceId);
     for (const pushed of this.ownPushed().slice(backup.pushed)) pushed.lost = true;
   }
 
@@ -325,6 +330,7 @@ export class DeviceNode {
     this.deviceId = other.deviceId;
     this.cloned = true;
     other.cloned = true;
+    this.#truth.objects.forgetful.add(this.deviceId);
   }
 
   // --- what the app does ------------------------------------------------------------------------
@@ -333,18 +339,28 @@ export class DeviceNode {
   push(count: number): void {
     const { client } = this;
     if (client === undefined || !this.member) return;
+    void this.#push(client, this.app.make(count, this.deviceId));
+  }
+
+  /** Pushes an entry that says something else than what a key is; resolves with whether it is queued. */
+  async say(text: string, deletes: readonly string[]): Promise<boolean> {
+    const { client } = this;
+    if (client === undefined || !this.member) return false;
+    return await this.#push(client, [this.app.say(text, deletes, this.deviceId)]);
+  }
+
+  #push(client: SyncClient, made: readonly Made[]): Promise<boolean> {
     const world = this.#world;
-    const made = this.app.make(count, this.deviceId);
     this.#truth.push(made.map(({ pushed }) => pushed));
     world.tell(
       `${this.name} pushes ${made.map(({ pushed }) => pushed.name.split("/")[1]).join(" ")}`,
     );
     this.#pushing += 1;
-    client.pushMany(made.map(({ item }) => item)).then(
+    return client.pushMany(made.map(({ item }) => item)).then(
       (receipts) => {
         if (this.client === client) this.#pushing -= 1;
         for (const [i, receipt] of receipts.entries()) {
-          const { pushed } = made[i] as (typeof made)[number];
+          const { pushed } = made[i] as Made;
           this.#truth.named(pushed, receipt.blobId);
           receipt.durable.then(
             ({ cursor }) => {
@@ -358,12 +374,14 @@ export class DeviceNode {
             },
           );
         }
+        return true;
       },
       (error: unknown) => {
         if (this.client === client) this.#pushing -= 1;
         const fine = error instanceof StateStoreError || this.client !== client || this.removed;
         if (!fine) world.fail(`${this.name}: push fails: ${describe(error)}`);
         world.tell(`${this.name}: push is refused: ${String(error)}`);
+        return false;
       },
     );
   }

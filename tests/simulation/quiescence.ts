@@ -6,6 +6,7 @@ import { newer } from "./app.ts";
 import type { Chance } from "./chance.ts";
 import type { DeviceNode } from "./device-node.ts";
 import type { Faults } from "./faults.ts";
+import type { ObjectAsks } from "./object-asks.ts";
 import type { Scene } from "./scene.ts";
 import type { LoggedBlob } from "./truth.ts";
 import { describe } from "./world.ts";
@@ -16,12 +17,14 @@ const healMsMax = 30 * 60_000;
 export class Quiescence {
   readonly #scene: Scene;
   readonly #faults: Faults;
+  readonly #objects: ObjectAsks;
   /** Every change of who is up is over. */
   #restless = true;
 
-  constructor(scene: Scene, faults: Faults) {
+  constructor(scene: Scene, faults: Faults, objects: ObjectAsks) {
     this.#scene = scene;
     this.#faults = faults;
+    this.#objects = objects;
   }
 
   async come(plan: Chance): Promise<void> {
@@ -42,12 +45,36 @@ export class Quiescence {
       if (!(await pairings.until(inviter, joiner))) return;
     }
     if (!(await this.#rest())) return;
+    if (this.#scene.kinds.objects && !(await this.#finishObjects(plan))) return;
     if (plan.chance(0.5)) {
       // Whoever remains can still write, and is understood by all.
       for (const device of this.#members()) device.push(1);
       if (!(await this.#rest())) return;
     }
     await this.#compare();
+    if (this.#scene.kinds.objects && !this.#over) {
+      const until = (done: () => boolean): Promise<boolean> => this.#until(done);
+      await this.#objects.judge(this.#members(), until);
+    }
+  }
+
+  /** What was begun with objects ends, and what is pushed then is read by all. */
+  async #finishObjects(plan: Chance): Promise<boolean> {
+    const members = this.#members();
+    this.#objects.finish(members, plan);
+    const put = ({ objects, removed }: DeviceNode): boolean => objects.idle || removed;
+    if (!(await this.#until(() => members.every(put)))) {
+      if (this.#over) return false;
+      const busy = members.find((each) => !put(each));
+      this.#scene.world.fail(`5: ${busy?.name} does not come to an end with its objects`);
+      return false;
+    }
+    return await this.#rest();
+  }
+
+  async #until(done: () => boolean): Promise<boolean> {
+    await this.#scene.world.until(() => this.#over || done(), healMsMax);
+    return !this.#over && done();
   }
 
   /** Nothing more can be asked: something failed, or the group has come apart as no device could help. */
@@ -75,6 +102,7 @@ export class Quiescence {
         // A person looks what became of it.
         if (device.client?.status().connection.state === "stopped") device.client.connect();
         device.acceptLost();
+        device.objects.goOn();
       }
       world.after(20_000, keepUp);
     };

@@ -178,6 +178,7 @@ export class RelayNode {
 
   jump(ms: number): void {
     this.#clockMs += ms;
+    this.#truth.objects.clockJumped = true;
   }
 
   #down(quietly: boolean): void {

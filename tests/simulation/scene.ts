@@ -1,6 +1,6 @@
 /** Everything a run consists of, and what its events share. */
 import { MemoryDisk } from "../../client/index.ts";
-import type { Chance } from "./chance.ts";
+import { Chance } from "./chance.ts";
 import { DeviceNode } from "./device-node.ts";
 import type { Road } from "./network.ts";
 import { Pairings } from "./pairings.ts";
@@ -20,7 +20,12 @@ export interface Kinds {
   readonly deviceRestores: boolean;
   /** Apps make snapshots, and the log lets its beginning go. */
   readonly snapshots: boolean;
+  /** Apps put objects, get them, and let them go. */
+  readonly objects: boolean;
 }
+
+/** Drawn from a stream of its own: what was found before there were objects goes on telling its story. */
+const objectsStream = 60;
 
 export class Scene {
   readonly world: World;
@@ -41,6 +46,7 @@ export class Scene {
       relayRestores: plan.chance(0.3),
       deviceRestores: plan.chance(0.3),
       snapshots: plan.chance(0.3),
+      objects: new Chance(world.seed, objectsStream).chance(0.2),
     };
     this.relay = new RelayNode(
       world,

@@ -8,6 +8,7 @@ import { Asks } from "./asks.ts";
 import { Chance } from "./chance.ts";
 import type { DeviceNode } from "./device-node.ts";
 import { Faults } from "./faults.ts";
+import { ObjectAsks } from "./object-asks.ts";
 import { Quiescence } from "./quiescence.ts";
 import { Restores } from "./restores.ts";
 import { Scene } from "./scene.ts";
@@ -71,6 +72,7 @@ class Simulation {
   readonly #asks: Asks;
   readonly #faults: Faults;
   readonly #restores: Restores;
+  readonly #objects: ObjectAsks;
 
   constructor(world: World, without: ReadonlySet<number>) {
     this.#world = world;
@@ -79,6 +81,7 @@ class Simulation {
     this.#asks = new Asks(this.scene);
     this.#faults = new Faults(this.scene);
     this.#restores = new Restores(this.scene);
+    this.#objects = new ObjectAsks(this.scene);
   }
 
   async run(): Promise<number> {
@@ -113,7 +116,9 @@ class Simulation {
       this.#act(chance, calm);
       world.step = 0;
     }
-    await new Quiescence(this.scene, this.#faults).come(new Chance(world.seed, stepStream - 1));
+    await new Quiescence(this.scene, this.#faults, this.#objects).come(
+      new Chance(world.seed, stepStream - 1),
+    );
     return steps;
   }
 
@@ -126,6 +131,7 @@ class Simulation {
     const happen = plan.weighted<() => void>([
       ...this.#asks.choices(device, plan),
       ...this.#restores.choices(device, plan),
+      ...this.#objects.choices(device, plan),
       ...(calm ? [] : this.#faults.choices(device, plan)),
     ]);
     happen();

@@ -8,6 +8,7 @@ import type { SnapshotRow } from "../../server/store/life.ts";
 import { decodeHeader } from "../../wire/blob-header.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { idText } from "../../wire/ids.ts";
+import { copyObjects, type DiskObjects, ObjectTruth } from "./truth-objects.ts";
 import type { World } from "./world.ts";
 
 /** A blob on the relay's disk. */
@@ -66,6 +67,8 @@ export class Log {
   readonly snapshots = new Map<number, readonly string[]>();
   /** What the effective one contains. */
   contained: ReadonlySet<string> = new Set();
+  /** What the relay's disk holds of objects, by their keys. */
+  objects: DiskObjects = new Map();
 
   copy(): Log {
     const other = new Log();
@@ -80,6 +83,7 @@ export class Log {
     other.contained = this.contained;
     for (const [sender, seq] of this.last) other.last.set(sender, seq);
     for (const sender of this.gaps) other.gaps.add(sender);
+    other.objects = copyObjects(this.objects);
     return other;
   }
 
@@ -126,8 +130,11 @@ export class Truth {
   /** What the last snapshot contains that a device's app gave. */
   readonly #saved = new Map<string, readonly string[]>();
 
+  readonly objects: ObjectTruth;
+
   constructor(world: World) {
     this.#world = world;
+    this.objects = new ObjectTruth(world, (deviceId) => this.nameOf(deviceId));
   }
 
   get log(): Log {
@@ -187,6 +194,7 @@ export class Truth {
   /** The relay goes on with what it had at some time before. */
   restored(log: Log): void {
     this.logs.push(log.copy());
+    this.objects.restored = true;
   }
 
   /** A commit is on the relay's disk. */
@@ -221,6 +229,7 @@ export class Truth {
     for (const { snapshotKey } of batch.life?.effective ?? []) this.#takesEffect(snapshotKey);
     for (const { through } of batch.life?.trims ?? []) log.floor = Math.max(log.floor, through);
     for (const { cursor } of batch.life?.drops ?? []) this.#drop(cursor);
+    if (batch.life !== undefined) this.objects.committed(batch.life, log);
     if (batch.blobs.length > 0) {
       this.#world.detail(() => `relay's log reaches ${this.head}`);
     }
