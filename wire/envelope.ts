@@ -54,13 +54,15 @@ export function decodeEnvelopes(plaintext: Uint8Array, envelopeBytesMax: number)
   let offset = 0;
   while (offset < plaintext.byteLength) {
     let length = 0;
+    let weight = 1;
     for (let i = 0; ; i++) {
       const byte = plaintext[offset];
       if (byte === undefined || i === sizePrefixBytesMax) {
         throw new SyncError(ErrorCode.ENVELOPE_INVALID);
       }
       offset += 1;
-      length += (byte & 0x7f) * 2 ** (7 * i);
+      length += (byte & 0x7f) * weight;
+      weight *= 128;
       if (byte < 0x80) break;
     }
     if (length > envelopeBytesMax) throw new SyncError(ErrorCode.TOO_LARGE);

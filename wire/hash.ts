@@ -15,6 +15,7 @@ const joinedBytesMax = 1_024;
 // own, which the collector then has to free: so it writes to one array, always.
 const scratch = new Uint8Array(joinedBytesMax + hashBytes);
 const output = scratch.subarray(joinedBytesMax);
+const joinedOf: (Uint8Array | undefined)[] = [];
 
 /** BLAKE2b-256 over the parts, one after another. 32 bytes. */
 export function blake2b256(...parts: readonly Uint8Array[]): Uint8Array {
@@ -26,7 +27,8 @@ export function blake2b256(...parts: readonly Uint8Array[]): Uint8Array {
       scratch.set(part, offset);
       offset += part.byteLength;
     }
-    const joined = scratch.subarray(0, length);
+    // Nearly all are links, of a few lengths: a view of each is made once.
+    const joined = (joinedOf[length] ??= scratch.subarray(0, length));
     if (sodium === undefined)
       return wasmBlake2b256?.([joined]) ?? blake2b(joined, { dkLen: hashBytes });
     sodium.crypto_generichash(output, joined);
