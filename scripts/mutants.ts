@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { trustBugs } from "../tests/malicious-relay/planted.ts";
 import { lieBugs } from "../tests/malicious-relay/planted-lies.ts";
+import { wakeUpBugs } from "../tests/relay/planted.ts";
 import { type PlantedBug, plantedBugs } from "../tests/simulation/planted.ts";
 
 /** A proof that runs longer has found nothing. */
@@ -94,7 +95,7 @@ async function plant(folder: string, bug: PlantedBug): Promise<boolean> {
 }
 
 const words = process.argv.slice(2);
-const bugs = [...plantedBugs, ...trustBugs, ...lieBugs].filter(
+const bugs = [...plantedBugs, ...trustBugs, ...lieBugs, ...wakeUpBugs].filter(
   ({ name }) => words.length === 0 || words.some((word) => name.includes(word)),
 );
 const folder = copyTree();

@@ -75,7 +75,9 @@ test("14.6 SECURITY 10.2: of an answer that does not end nothing is read", async
   assert.ok(service.writtenBytes < 32 * 1_048_576, `${service.writtenBytes} bytes`);
 });
 
-test("14.6 a push service that does not answer is waited for no longer than that, and tried again", async (t) => {
+test("14.6 a push service that does not answer is waited for no longer than that, and tried again", {
+  timeout: 20_000,
+}, async (t) => {
   const service = await PushService.start(t);
   const { sender: to } = await sender(t, true, { sendMsMax: 200 });
   service.answers.push({ status: 0, silent: true });
