@@ -21,7 +21,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { build } from "./harness/build.ts";
 import { describeMachine } from "./harness/machine.ts";
-import type { Question, Result } from "./harness/measure.ts";
+import type { Question, Result, Settings } from "./harness/measure.ts";
 import { formatResults } from "./harness/table.ts";
 import { browser } from "./questions/browser.ts";
 import { bundle } from "./questions/bundle.ts";
@@ -107,6 +107,7 @@ async function main(): Promise<number> {
   build();
   const machine = await describeMachine();
   const results: Result[] = [];
+  let failed = false;
   for (const question of asked) {
     const settings = {
       repetitions,
@@ -120,7 +121,11 @@ async function main(): Promise<number> {
       progress: (text: string) => process.stderr.write(`${question.name}: ${text}\n`),
     };
     const began = performance.now();
-    const answered = await question.ask(settings);
+    const answered = await tried(question, settings);
+    if (answered === undefined) {
+      failed = true;
+      continue;
+    }
     results.push(...answered);
     settings.progress(`took ${Math.round((performance.now() - began) / 1_000)} s`);
     // One by one: what was measured is not lost where a later question fails.
@@ -135,7 +140,20 @@ async function main(): Promise<number> {
         )}\n`
       : formatResults(machine, results),
   );
-  return 0;
+  return failed ? 1 : 0;
+}
+
+/** A question's answer, asked once more where it came to nothing: a busy machine breaks what a run must keep to. */
+async function tried(question: Question, settings: Settings): Promise<Result[] | undefined> {
+  for (let attempt = 1; attempt <= 2; attempt++) {
+    try {
+      return await question.ask(settings);
+    } catch (error) {
+      settings.progress(`came to nothing: ${String(error)}`);
+    }
+  }
+  settings.progress("is NOT answered");
+  return undefined;
 }
 
 process.exitCode = await main();
