@@ -2,36 +2,65 @@
  * The newest links of each sender, in memory: enough to compare with what other devices say they
  * saw, which nearly always is recent.
  */
+import { linkBytes } from "../wire/ids.ts";
 import type { ChainPlace } from "./seal/blob.ts";
 
 /** Links kept of each sender. */
 const linksMax = 4_096;
+const linksAtFirst = 16;
+
+/** Links of consecutive seqs, end to end: one object for all, where one for each would keep the collector busy. */
+interface Kept {
+  first: number;
+  count: number;
+  bytes: Uint8Array;
+}
 
 export class LinkMemory {
-  readonly #senders = new Map<string, { first: number; links: Uint8Array[] }>();
+  readonly #senders = new Map<string, Kept>();
 
   /** Remembers a verified place. Seqs of a sender rise; a jump forgets what came before. */
-  add(sender: string, place: ChainPlace): void {
+  add(sender: string, { seq, link }: ChainPlace): void {
     let kept = this.#senders.get(sender);
-    if (kept === undefined || kept.first + kept.links.length !== place.seq) {
-      kept = { first: place.seq, links: [] };
+    if (kept === undefined || kept.first + kept.count !== seq) {
+      kept = { first: seq, count: 0, bytes: new Uint8Array(linksAtFirst * linkBytes) };
       this.#senders.set(sender, kept);
     }
-    kept.links.push(place.link);
-    if (kept.links.length > 2 * linksMax) {
-      kept.links.splice(0, linksMax);
-      kept.first += linksMax;
-    }
+    if (kept.count * linkBytes === kept.bytes.byteLength) makeRoom(kept);
+    kept.bytes.set(link, kept.count * linkBytes);
+    kept.count += 1;
   }
 
   /** The newest links of a sender, up to a number of them. */
   newest(sender: string, count: number): readonly Uint8Array[] {
-    return this.#senders.get(sender)?.links.slice(-count) ?? [];
+    const kept = this.#senders.get(sender);
+    if (kept === undefined) return [];
+    const links = Math.min(count, kept.count);
+    return Array.from({ length: links }, (_, i) => linkAt(kept, kept.count - links + i));
   }
 
   /** The link at a seq, where it is still known. */
   get(sender: string, seq: number): Uint8Array | undefined {
     const kept = this.#senders.get(sender);
-    return kept?.links[seq - kept.first];
+    if (kept === undefined || seq < kept.first || seq >= kept.first + kept.count) return undefined;
+    return linkAt(kept, seq - kept.first);
+  }
+}
+
+/** A copy: what it came from moves on. */
+function linkAt({ bytes }: Kept, index: number): Uint8Array {
+  return bytes.slice(index * linkBytes, (index + 1) * linkBytes);
+}
+
+/** Twice the room, up to twice what is kept; there the older half is forgotten. */
+function makeRoom(kept: Kept): void {
+  if (kept.count < 2 * linksMax) {
+    const bytes = new Uint8Array(2 * kept.bytes.byteLength);
+    bytes.set(kept.bytes);
+    kept.bytes = bytes;
+  } else {
+    kept.bytes.copyWithin(0, linksMax * linkBytes);
+    kept.first += linksMax;
+    kept.count -= linksMax;
   }
 }

@@ -1,5 +1,6 @@
 /** BLAKE2b-256 (RFC 7693): the hash of links, control heads, entries and objects. */
 import { blake2b } from "@noble/hashes/blake2.js";
+import { equalBytes } from "./bytes.ts";
 import { sodium } from "./libsodium.ts";
 import { wasmBlake2b256 } from "./wasm-hash.ts";
 
@@ -19,6 +20,16 @@ const joinedOf: (Uint8Array | undefined)[] = [];
 
 /** BLAKE2b-256 over the parts, one after another. 32 bytes. */
 export function blake2b256(...parts: readonly Uint8Array[]): Uint8Array {
+  return new Uint8Array(hashed(parts));
+}
+
+/** Whether the bytes have that BLAKE2b-256: the same, without an array for what is only compared. */
+export function hasBlake2b256(bytes: Uint8Array, hash: Uint8Array): boolean {
+  return equalBytes(hashed([bytes]), hash);
+}
+
+/** The hash, in an array that the next one overwrites. */
+function hashed(parts: readonly Uint8Array[]): Uint8Array {
   let length = 0;
   for (const part of parts) length += part.byteLength;
   if (length <= joinedBytesMax) {
@@ -37,7 +48,7 @@ export function blake2b256(...parts: readonly Uint8Array[]): Uint8Array {
   } else {
     sodium.crypto_generichash_batch(output, parts);
   }
-  return new Uint8Array(output);
+  return output;
 }
 
 function hashParts(parts: readonly Uint8Array[]): Uint8Array {

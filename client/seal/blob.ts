@@ -16,10 +16,10 @@ import {
   SenderLinkSchema,
 } from "../../gen/syncrelay/sealed/v1/entry_pb.ts";
 import type { Blob } from "../../gen/syncrelay/sync/v1/log_pb.ts";
-import { concatBytes, emptyBytes, equalBytes, fromUtf8 } from "../../wire/bytes.ts";
+import { concatBytes, emptyBytes, fromUtf8 } from "../../wire/bytes.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { Fields } from "../../wire/fields.ts";
-import { blake2b256 } from "../../wire/hash.ts";
+import { blake2b256, hasBlake2b256 } from "../../wire/hash.ts";
 import type { BlobParts } from "../../wire/hot-encoders.ts";
 import { blobIdBytes, blobLink, deviceIdBytes, linkBytes, signatureBytes } from "../../wire/ids.ts";
 import {
@@ -240,7 +240,7 @@ export function openBody(
   const content = padded === undefined ? undefined : unpad(padded);
   if (content === undefined) throw openFailed();
   const entry = decodePadded(content);
-  if (!equalBytes(blake2b256(entry), header.entryHash)) throw altered();
+  if (!hasBlake2b256(entry, header.entryHash)) throw altered();
   return decodeEntry(entry);
 }
 

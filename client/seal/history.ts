@@ -200,13 +200,17 @@ function verifyOne(
   const { positions, holding } = state;
   const base = verdicts.length;
   const runs = new Runs(at.roster);
-  for (const [index, stored] of blobs.entries()) {
+  // Filled sender by sender: at once as long as it gets, it need not grow.
+  verdicts.length = base + blobs.length;
+  let index = 0;
+  for (const stored of blobs) {
     const run = runs.of(stored.sender);
     if (run.device === undefined) {
       verdicts[base + index] = refused(stored, FindingKind.STRANGER);
     } else {
       run.items.push(itemOf(index, stored, at.groupId, at.ahead?.(stored)));
     }
+    index += 1;
   }
   for (const run of runs.all) {
     if (run.device === undefined) continue;
@@ -226,9 +230,11 @@ function verifyOne(
       judgeTogether(items, run.device, start, known) ??
       judgeSingly(items, run.device, start, holding.has(run.id), known);
     const waits = start === undefined ? undefined : waitsFor(run, judged, at, state);
-    for (const [i, item] of items.entries()) {
-      const verdict = judged.verdicts[i] as Verdict;
+    let next = 0;
+    for (const item of items) {
+      const verdict = judged.verdicts[next] as Verdict;
       verdicts[base + item.index] = waits === undefined ? verdict : waiting(verdict, waits);
+      next += 1;
     }
     if (waits !== undefined) {
       holding.add(run.id);
