@@ -7,7 +7,7 @@ const load = {
   outstanding: 32,
   payloadBytes: 256,
   warmup: 200_000,
-  measured: 1_000_000,
+  measured: 600_000,
 };
 
 export const fanOut: Question = {

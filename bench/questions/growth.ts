@@ -21,8 +21,8 @@ const load = {
   payloadBytes: 256,
   blobsPerPush: 1,
   coalesce: false,
-  warmup: 20_000,
-  measured: 80_000,
+  warmup: 15_000,
+  measured: 50_000,
 };
 const blob = { headerBytes: 74, bodyBytes: 256 };
 /** Pushes that are outstanding in all, whoever's they are. */

@@ -74,7 +74,7 @@ function appendRow(shape: RowShape, rowsPerCommit: number): Row {
       appendRows(
         shape,
         rowsPerCommit,
-        amount(settings, Math.min(300_000, 3_000 * rowsPerCommit), 5 * rowsPerCommit),
+        amount(settings, Math.min(200_000, 2_000 * rowsPerCommit), 5 * rowsPerCommit),
       ),
   };
 }
