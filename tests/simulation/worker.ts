@@ -33,8 +33,8 @@ let shrunk = 0;
 const settings = JSON.parse(process.argv.at(-1) ?? "") as Settings;
 const race = settings.races ? (await import("./races.ts")).race : undefined;
 
-// An interrupt from a terminal reaches all; whoever leads stops.
-process.on("SIGINT", () => undefined);
+// What ends a terminal's processes reaches all; whoever leads stops.
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => undefined);
 process.on("message", (seed: number) => {
   run(seed).then(
     (done) => process.send?.(done),
