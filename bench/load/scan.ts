@@ -17,13 +17,13 @@ export interface Counted {
   blobs: number;
   /** The last page of a pull was among them. */
   done: boolean;
-  /** The connection is behind and was told so. */
-  notified: boolean;
+  /** The head of the log as a `Notify` told it, where one did: above what was delivered, the connection is behind. */
+  notifiedHead: number;
 }
 
 /** Counts a record's envelopes. Throws where one of them is a refusal. */
 export function countRecord(plaintext: Uint8Array): Counted {
-  const counted: Counted = { acknowledged: 0, blobs: 0, done: false, notified: false };
+  const counted: Counted = { acknowledged: 0, blobs: 0, done: false, notifiedHead: 0 };
   const cursor = new Cursor(plaintext);
   while (cursor.at < plaintext.byteLength) {
     const start = cursor.at;
@@ -44,7 +44,9 @@ export function countRecord(plaintext: Uint8Array): Counted {
         countPage(cursor, end, counted);
         break;
       case bodyField.notify:
-        counted.notified = true;
+        cursor.varint();
+        // The head is its first field, and there once anything was stored.
+        if (cursor.varint() === 1 * 8) counted.notifiedHead = cursor.varint();
         break;
       case bodyField.error:
         throw unexpected(decodeEnvelopes(plaintext.subarray(start, end), plaintext.byteLength)[0]);
