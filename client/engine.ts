@@ -215,6 +215,7 @@ export class Engine {
   #connect(): void {
     const core = this.#core;
     const task = this.#task;
+    const told = core.log.read;
     const connection: Connection = new Connection(
       {
         host: core.host,
@@ -224,7 +225,7 @@ export class Engine {
         probe: () => this.#probe(),
       },
       {
-        welcome: (welcome) => this.#welcomed(connection, task, welcome),
+        welcome: (welcome) => this.#welcomed(connection, { task, told }, welcome),
         told: (body) => this.#told(connection, body),
         closed: (end) => this.#lost(connection, end),
       },
@@ -265,7 +266,11 @@ export class Engine {
     );
   }
 
-  #welcomed(connection: Connection, task: LobbyTask | undefined, welcome: Welcome): void {
+  #welcomed(
+    connection: Connection,
+    { task, told }: { readonly task: LobbyTask | undefined; readonly told: number },
+    welcome: Welcome,
+  ): void {
     if (!this.#is(connection)) return;
     this.#backoff.opened(this.#core.host.monotonicMs());
     if (task !== undefined) {
@@ -280,7 +285,9 @@ export class Engine {
     }
     if (welcome.scope.case !== "group") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
     const group = welcome.scope.value;
-    this.#bringOn(connection, group).catch((error: unknown) => this.#failed(connection, error));
+    this.#bringOn(connection, group, told).catch((error: unknown) =>
+      this.#failed(connection, error),
+    );
   }
 
   #online(connection: Connection): void {
@@ -289,7 +296,7 @@ export class Engine {
   }
 
   /** Control before log: no blob is judged, and none sealed, by a roster or an epoch that is behind. */
-  async #bringOn(connection: Connection, welcome: GroupWelcome): Promise<void> {
+  async #bringOn(connection: Connection, welcome: GroupWelcome, told: number): Promise<void> {
     const core = this.#core;
     const { group, additions, changes, reader, outbox, acknowledger, snapshots, witnesses } =
       this.#parts;
@@ -305,6 +312,7 @@ export class Engine {
       { core, inbox: this.#parts.inbox, refusals: this.#parts.refusals },
       connection,
       welcome,
+      told,
     );
     if (!this.#is(connection)) return;
     core.session = connection;

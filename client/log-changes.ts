@@ -138,6 +138,21 @@ export class LogChanges {
     };
   }
 
+  /**
+   * A snapshot was taken over whose state may hold more than the log up to its place: what the log shows
+   * of these senders behind that place may be known. What it returns takes that over once it is on disk.
+   */
+  behindSnapshot(tx: StateTransaction, senders: Positions): () => void {
+    const change = this.#change;
+    if (change === undefined) return () => undefined;
+    const rereading = new Map(this.#rereading);
+    for (const sender of senders.keys()) rereading.set(sender, 0);
+    this.#write(tx, change, rereading);
+    return () => {
+      this.#rereading = rereading;
+    };
+  }
+
   /** How far blobs were read once more moves with the page that holds them. */
   reread(tx: StateTransaction, rereading: Rereading): () => void {
     const change = this.#change;

@@ -27,11 +27,15 @@ export interface LogParts {
   readonly refusals: Refusals;
 }
 
-/** Goes on with the log of a session, or begins anew with it. Throws where it cannot be gone on with. */
+/**
+ * Goes on with the log of a session, or begins anew with it. `told`: up to where the relay was told that
+ * this device has read. Throws where it cannot be gone on with.
+ */
 export async function meetLog(
   parts: LogParts,
   session: Connection,
   welcome: GroupWelcome,
+  told: number,
 ): Promise<void> {
   const { core } = parts;
   const before = core.log;
@@ -49,6 +53,8 @@ export async function meetLog(
     }
     // A person has seen it, and lets this device go on from what there is.
     if (!core.findings.accepted(FindingKind.ROLLED_BACK, before.read)) {
+      // An earlier session's last page reached the disk behind the hello: the relay answered to less.
+      if (head >= told) throw new SyncError(ErrorCode.CONNECTION_LOST);
       throw await rolledBack(core, head);
     }
   } else if (sameId && head >= before.read && (await showsPlace(core, session, gone))) {

@@ -228,14 +228,21 @@ export class Reader {
             at: this.#judge.comparing(log.senders),
             here: core.changes.rereading.size === 0,
           });
+          // Read before, or perhaps pushed again behind it: where the log changed, both are as they should be.
+          const again = here && (taken.cursor < before.read || core.changes.active);
+          const known =
+            again && taken.senders !== undefined
+              ? core.changes.behindSnapshot(tx, taken.senders)
+              : () => undefined;
           const app = this.#inbox.replaced(tx, log, taken.position !== undefined);
-          return { refused, found, read, app };
+          return { refused, found, read, known, app };
         },
-        ({ refused, found, read, app }) => {
+        ({ refused, found, read, known, app }) => {
           core.log = log;
           refused();
           found();
           read();
+          known();
           app();
         },
       );

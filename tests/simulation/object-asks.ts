@@ -13,6 +13,8 @@ export class ObjectAsks {
   readonly #scene: Scene;
   #number = 0;
   #bytes = 0;
+  /** The run comes to rest: nothing new happens to who is asked for what must be there. */
+  #finished = false;
 
   constructor(scene: Scene) {
     this.#scene = scene;
@@ -54,7 +56,9 @@ export class ObjectAsks {
         },
       ],
     ]);
-    world.after(plan.int(0, plan.pick([20, 200, 20_000])), happen);
+    world.after(plan.int(0, plan.pick([20, 200, 20_000])), () => {
+      if (!this.#finished) happen();
+    });
   }
 
   #letGo({ objects, app }: DeviceNode, plan: Chance): void {
@@ -90,6 +94,7 @@ export class ObjectAsks {
 
   /** Everything that was begun comes to its end, one more is put, and some are let go. */
   finish(members: readonly DeviceNode[], plan: Chance): void {
+    this.#finished = true;
     for (const device of members) {
       device.objects.goOn();
       if (this.#scene.truth.logs.length > 1) device.objects.putAgain();
