@@ -31,7 +31,7 @@ import { SqliteLife } from "./sqlite-life-reads.ts";
 import * as reads from "./sqlite-reads.ts";
 import { sweep, sweptLogBytes } from "./sqlite-sweep.ts";
 import { SqliteUpkeep } from "./sqlite-upkeep.ts";
-import { isDiskFull, storeError, storeUnavailable } from "./store-errors.ts";
+import { isDiskFull, isStatementError, storeError, storeUnavailable } from "./store-errors.ts";
 import type { StoreUpkeep } from "./upkeep.ts";
 import { WalKeeper } from "./wal-keeper.ts";
 
@@ -70,6 +70,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
   await createFolder(options.folder);
   const lock = await lockFolder(options.folder);
   const opened: SqliteConnection[] = [];
+  let current = false;
   try {
     const path = join(options.folder, databaseName);
     await createFile(path);
@@ -92,6 +93,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
       options.migrations ?? migrationsFolder,
       options.nowMs ?? Date.now(),
     );
+    current = true;
     await writer.exec(commitSetup);
     const reader = await SqliteConnection.open(path);
     opened.push(reader);
@@ -128,6 +130,13 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
   } catch (error) {
     for (const connection of opened.reverse()) await connection.close();
     await lock.release();
+    // A file of this version has what our statements name, unless what describes its tables is damaged.
+    if (current && isStatementError(error)) {
+      throw storeUnavailable(
+        "the store is damaged, its tables are others: restore a backup",
+        error,
+      );
+    }
     throw storeError(error);
   }
 }

@@ -51,6 +51,11 @@ export function isDiskFull(error: unknown): boolean {
   return ["SQLITE_FULL", "ENOSPC", "EDQUOT"].includes(codeOf(cause));
 }
 
+/** Whether SQLite did not understand a statement: a column or a table is not there. */
+export function isStatementError(error: unknown): boolean {
+  return codeOf(error instanceof SyncError ? error.cause : error) === "SQLITE_ERROR";
+}
+
 function codeOf(error: unknown): string {
   if (typeof error !== "object" || error === null || !("code" in error)) return "";
   return typeof error.code === "string" ? error.code : "";
