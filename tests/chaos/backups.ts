@@ -10,11 +10,15 @@ export function backups(seconds: number): Scenario {
     name: "backups",
     run: async (world) => {
       const devices = await world.group(3);
-      await Promise.all(
-        devices.map((device) =>
-          device.call("load", { count: 5, bytes: 600, window: 3, everyMs: 50 }),
-        ),
-      );
+      const load = (): Promise<unknown> =>
+        Promise.all(
+          devices.map((device) =>
+            device.call("load", { count: 5, bytes: 600, window: 3, everyMs: 50 }),
+          ),
+        );
+      const endLoad = (): Promise<unknown> =>
+        Promise.all(devices.map((device) => device.call("endLoad")));
+      await load();
       const kept = world.chance.int(Math.floor(seconds / 4), Math.ceil(seconds / 2));
       const { data } = world.relay;
       const fileOf = (i: number): string => join(world.folder, `backup-${i}`);
@@ -43,10 +47,12 @@ export function backups(seconds: number): Scenario {
       }
       const tookS = Math.round((performance.now() - beganMs) / 1_000);
       // Behind all of them: looking at one takes longer than taking it, and would hold up the next.
+      await endLoad();
       for (let i = 0; i < seconds; i++) await look(i);
       world.tell(
         `${seconds} backups in ${tookS} s verified and restored, the last of ${blobs} blobs`,
       );
+      await load();
       await world.relay.kill();
       await world.done([
         "restore",
@@ -62,7 +68,7 @@ export function backups(seconds: number): Scenario {
           device.until("online", ({ connection }) => connection === "online"),
         ),
       );
-      await Promise.all(devices.map((device) => device.call("endLoad")));
+      await endLoad();
       await world.conclude({ anyOrder: true });
       process.stdout.write(
         `${seconds} backups under load in ${tookS} s, each verified and restored, the last of ${blobs} blobs, at worst ${Math.round(lateMs)} ms late; ` +

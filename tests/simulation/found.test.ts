@@ -147,6 +147,45 @@ const stories: readonly Found[] = [
       [45, 52],
     ],
   },
+  {
+    what: "what reaches the disk behind the hello, and the relay had lost, is no roll-back",
+    seed: 1862,
+    without: [
+      [1, 3],
+      [6, 8],
+      [10, 12],
+    ],
+  },
+  {
+    what: "what a device had read behind a snapshot that it takes over is no replay",
+    seed: 2104,
+    without: [
+      [1, 12],
+      [14, 15],
+      [17, 17],
+      [19, 19],
+      [21, 21],
+      [23, 23],
+      [27, 28],
+      [30, 30],
+      [33, 34],
+      [36, 36],
+    ],
+  },
+  {
+    what: "what a snapshot held already, and is pushed again behind it, is no replay",
+    seed: 2104,
+    without: [
+      [1, 15],
+      [17, 17],
+      [19, 21],
+      [23, 23],
+      [26, 28],
+      [30, 30],
+      [33, 34],
+      [36, 36],
+    ],
+  },
 ];
 
 describe("stories that found something", () => {
