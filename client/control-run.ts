@@ -2,9 +2,12 @@
  * Control blobs as they are pulled, while they cannot be verified yet: each must name the one before
  * it, and there are only so many.
  */
+import type { ControlBlobs } from "../gen/syncrelay/sync/v1/membership_pb.ts";
 import { equalBytes } from "../wire/bytes.ts";
+import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { zeroLink } from "../wire/ids.ts";
+import type { Connection } from "./connection.ts";
 import { decodeControl } from "./seal/control-blob.ts";
 
 /** Control blobs that are taken unverified, and their bytes: centuries of a full group's rotations. */
@@ -42,4 +45,18 @@ export class ControlRun {
       this.blobs.push(blob);
     }
   }
+}
+
+/**
+ * One page of control blobs, behind so many. Rejects with ENVELOPE_INVALID where it is of another place,
+ * or holds nothing and is not the last.
+ */
+export async function pullControlPage(session: Connection, count: number): Promise<ControlBlobs> {
+  const answer = await session.request({ case: "pullControl", value: { after: BigInt(count) } });
+  if (answer.case !== "controlBlobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
+  const { after, controlBlobs, done } = answer.value;
+  if (toNumber(after) !== count || (controlBlobs.length === 0 && !done)) {
+    throw new SyncError(ErrorCode.ENVELOPE_INVALID);
+  }
+  return answer.value;
 }

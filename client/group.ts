@@ -20,7 +20,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText, linkBytes, zeroLink } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
-import { ControlRun } from "./control-run.ts";
+import { ControlRun, pullControlPage } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import { decode, encodeDevice, encodeLog, noLog } from "./disk.ts";
 import { resubmit } from "./resubmission.ts";
@@ -173,15 +173,7 @@ export class Group {
     const waiting = new ControlRun();
     for (;;) {
       const count = (core.chain?.version.count ?? 0) + waiting.blobs.length;
-      const answer = await session.request({
-        case: "pullControl",
-        value: { after: BigInt(count) },
-      });
-      if (answer.case !== "controlBlobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-      const { controlBlobs, done, after } = answer.value;
-      if (toNumber(after) !== count || (controlBlobs.length === 0 && !done)) {
-        throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-      }
+      const { controlBlobs, done } = await pullControlPage(session, count);
       if (core.chain !== undefined) {
         await this.#extend(controlBlobs);
       } else {

@@ -5,13 +5,12 @@
  */
 import { create, toBinary } from "@bufbuild/protobuf";
 import { HelloSchema, type Welcome } from "../gen/syncrelay/sync/v1/session_pb.ts";
-import { toNumber } from "../wire/envelope.ts";
 import { ErrorCode, errorRow, SyncError } from "../wire/errors.ts";
 import { groupIdBytes, idText, parseId, zeroLink } from "../wire/ids.ts";
 import { protocolVersions, softwareVersion } from "../wire/protocol.ts";
 import { parseRelayAddress } from "../wire/relay-address.ts";
 import { Connection } from "./connection.ts";
-import { ControlRun } from "./control-run.ts";
+import { ControlRun, pullControlPage } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import { Backoff } from "./reconnect.ts";
 import { addDevice } from "./seal/changes.ts";
@@ -164,16 +163,8 @@ async function pullControl(
 ): Promise<Uint8Array[]> {
   const run = new ControlRun(behind.head);
   for (;;) {
-    const at = behind.count + run.blobs.length;
-    const answer = await connection.request({
-      case: "pullControl",
-      value: { after: BigInt(at) },
-    });
-    if (answer.case !== "controlBlobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-    const { controlBlobs, done } = answer.value;
-    if (toNumber(answer.value.after) !== at || (controlBlobs.length === 0 && !done)) {
-      throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-    }
+    const count = behind.count + run.blobs.length;
+    const { controlBlobs, done } = await pullControlPage(connection, count);
     run.add(controlBlobs);
     if (done) return run.blobs;
   }

@@ -11,7 +11,7 @@ import { ErrorCode, SyncError } from "../wire/errors.ts";
 import { blake2b256 } from "../wire/hash.ts";
 import { idText } from "../wire/ids.ts";
 import type { Connection } from "./connection.ts";
-import { ControlRun } from "./control-run.ts";
+import { ControlRun, pullControlPage } from "./control-run.ts";
 import type { Core } from "./core.ts";
 import type { LogPlace } from "./disk.ts";
 import type { Group } from "./group.ts";
@@ -177,15 +177,7 @@ class Walk {
     const core = this.#core;
     const run = new ControlRun();
     for (;;) {
-      const answer = await session.request({
-        case: "pullControl",
-        value: { after: BigInt(run.blobs.length) },
-      });
-      if (answer.case !== "controlBlobs") throw new SyncError(ErrorCode.ENVELOPE_UNEXPECTED);
-      const { after, controlBlobs, done } = answer.value;
-      if (toNumber(after) !== run.blobs.length || (controlBlobs.length === 0 && !done)) {
-        throw new SyncError(ErrorCode.ENVELOPE_INVALID);
-      }
+      const { controlBlobs, done } = await pullControlPage(session, run.blobs.length);
       try {
         run.add(controlBlobs);
       } catch (error) {
