@@ -225,7 +225,7 @@ export class Engine {
         probe: () => this.#probe(),
       },
       {
-        welcome: (welcome) => this.#welcomed(connection, { task, told }, welcome),
+        welcome: (welcome) => this.#welcomed(connection, task, told, welcome),
         told: (body) => this.#told(connection, body),
         closed: (end) => this.#lost(connection, end),
       },
@@ -268,7 +268,8 @@ export class Engine {
 
   #welcomed(
     connection: Connection,
-    { task, told }: { readonly task: LobbyTask | undefined; readonly told: number },
+    task: LobbyTask | undefined,
+    told: number,
     welcome: Welcome,
   ): void {
     if (!this.#is(connection)) return;

@@ -7,7 +7,6 @@ import type { ChainPlace } from "./seal/blob.ts";
 
 /** Links kept of each sender. */
 const linksMax = 4_096;
-const linksAtFirst = 16;
 
 /** Links of consecutive seqs, end to end: one object for all, where one for each would keep the collector busy. */
 interface Kept {
@@ -23,7 +22,7 @@ export class LinkMemory {
   add(sender: string, { seq, link }: ChainPlace): void {
     let kept = this.#senders.get(sender);
     if (kept === undefined || kept.first + kept.count !== seq) {
-      kept = { first: seq, count: 0, bytes: new Uint8Array(linksAtFirst * linkBytes) };
+      kept = { first: seq, count: 0, bytes: new Uint8Array(16 * linkBytes) };
       this.#senders.set(sender, kept);
     }
     if (kept.count * linkBytes === kept.bytes.byteLength) makeRoom(kept);
@@ -35,15 +34,16 @@ export class LinkMemory {
   newest(sender: string, count: number): readonly Uint8Array[] {
     const kept = this.#senders.get(sender);
     if (kept === undefined) return [];
-    const links = Math.min(count, kept.count);
-    return Array.from({ length: links }, (_, i) => linkAt(kept, kept.count - links + i));
+    const from = Math.max(0, kept.count - count);
+    return Array.from({ length: kept.count - from }, (_, i) => linkAt(kept, from + i));
   }
 
   /** The link at a seq, where it is still known. */
   get(sender: string, seq: number): Uint8Array | undefined {
     const kept = this.#senders.get(sender);
-    if (kept === undefined || seq < kept.first || seq >= kept.first + kept.count) return undefined;
-    return linkAt(kept, seq - kept.first);
+    if (kept === undefined) return undefined;
+    const index = seq - kept.first;
+    return index >= 0 && index < kept.count ? linkAt(kept, index) : undefined;
   }
 }
 
@@ -52,15 +52,12 @@ function linkAt({ bytes }: Kept, index: number): Uint8Array {
   return bytes.slice(index * linkBytes, (index + 1) * linkBytes);
 }
 
-/** Twice the room, up to twice what is kept; there the older half is forgotten. */
+/** Twice the room; where there are twice as many as are kept, the older half is forgotten first. */
 function makeRoom(kept: Kept): void {
-  if (kept.count < 2 * linksMax) {
-    const bytes = new Uint8Array(2 * kept.bytes.byteLength);
-    bytes.set(kept.bytes);
-    kept.bytes = bytes;
-  } else {
-    kept.bytes.copyWithin(0, linksMax * linkBytes);
-    kept.first += linksMax;
-    kept.count -= linksMax;
-  }
+  const gone = kept.count < 2 * linksMax ? 0 : linksMax;
+  kept.first += gone;
+  kept.count -= gone;
+  const left = kept.bytes.subarray(gone * linkBytes);
+  kept.bytes = new Uint8Array(2 * left.byteLength);
+  kept.bytes.set(left);
 }

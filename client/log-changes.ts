@@ -143,14 +143,9 @@ export class LogChanges {
    * of these senders behind that place may be known. What it returns takes that over once it is on disk.
    */
   behindSnapshot(tx: StateTransaction, senders: Positions): () => void {
-    const change = this.#change;
-    if (change === undefined) return () => undefined;
     const rereading = new Map(this.#rereading);
     for (const sender of senders.keys()) rereading.set(sender, 0);
-    this.#write(tx, change, rereading);
-    return () => {
-      this.#rereading = rereading;
-    };
+    return this.reread(tx, rereading);
   }
 
   /** How far blobs were read once more moves with the page that holds them. */

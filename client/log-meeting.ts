@@ -54,8 +54,7 @@ export async function meetLog(
     // A person has seen it, and lets this device go on from what there is.
     if (!core.findings.accepted(FindingKind.ROLLED_BACK, before.read)) {
       // An earlier session's last page reached the disk behind the hello: the relay answered to less.
-      if (head >= told) throw new SyncError(ErrorCode.CONNECTION_LOST);
-      throw await rolledBack(core, head);
+      throw head < told ? await rolledBack(core, head) : new SyncError(ErrorCode.CONNECTION_LOST);
     }
   } else if (sameId && head >= before.read && (await showsPlace(core, session, gone))) {
     throw new SyncError(ErrorCode.ENVELOPE_INVALID, {

@@ -128,7 +128,7 @@ export async function sendObject(
   try {
     await wait.run(async (session) => {
       const put = (offset: number, data: Uint8Array): Promise<ObjectState> =>
-        timed(size, session, wait, () =>
+        size.timed(session, wait, () =>
           objectState(session, {
             case: "putObject",
             value: {
@@ -163,24 +163,6 @@ export async function sendObject(
     });
   } finally {
     cipher.wipe();
-  }
-}
-
-/** Sends or asks for a range, and learns from how long that took. */
-async function timed<T>(
-  size: RangeSize,
-  session: Connection,
-  wait: SessionWait,
-  ask: () => Promise<T>,
-): Promise<T> {
-  const beganMs = wait.nowMs;
-  try {
-    const answer = await ask();
-    size.arrived(wait.nowMs - beganMs);
-    return answer;
-  } catch (error) {
-    if (!session.open) size.lost();
-    throw error;
   }
 }
 
@@ -274,7 +256,7 @@ export async function* receiveObject(
   const size = new RangeSize();
   const ask = (offset: number): Promise<Uint8Array> => {
     const answer = at.wait.run((session) =>
-      timed(size, session, at.wait, () => {
+      size.timed(session, at.wait, () => {
         const bytes = Math.min(size.chunks, askedChunksMax) * objectSealedChunkBytes;
         const length = Math.min(bytes, end - offset);
         return objectRange(session, { objectId, offset, length, sealedBytes });

@@ -143,13 +143,12 @@ export class Overview {
 /** Whether two say the same, but for when the device was last in sync. */
 function sameStatus(status: Status, before: Status | undefined): boolean {
   if (before === undefined) return false;
-  for (const name of Object.keys(status) as (keyof Status)[]) {
-    const [now, then] = [status[name], before[name]];
-    if (now === then || name === "lastSyncMs") continue;
-    if (typeof now !== "object" || typeof then !== "object") return false;
-    if (JSON.stringify(now, plain) !== JSON.stringify(then, plain)) return false;
-  }
-  return true;
+  return (Object.keys(status) as (keyof Status)[]).every(
+    (name) =>
+      name === "lastSyncMs" ||
+      status[name] === before[name] ||
+      JSON.stringify(status[name], plain) === JSON.stringify(before[name], plain),
+  );
 }
 
 /** For comparing: errors by what they say, and 64-bit numbers as text. */

@@ -18,6 +18,23 @@ export class RangeSize {
     return this.#chunks;
   }
 
+  /** Sends or asks for a range, and learns from how long that took. */
+  async timed<T>(
+    session: { readonly open: boolean },
+    clock: { readonly nowMs: number },
+    ask: () => Promise<T>,
+  ): Promise<T> {
+    const beganMs = clock.nowMs;
+    try {
+      const answer = await ask();
+      this.arrived(clock.nowMs - beganMs);
+      return answer;
+    } catch (error) {
+      if (!session.open) this.lost();
+      throw error;
+    }
+  }
+
   /** A range has arrived. */
   arrived(ms: number): void {
     if (ms > longMs) this.#chunks = Math.max(1, this.#chunks >>> 1);

@@ -229,11 +229,10 @@ export class Reader {
             here: core.changes.rereading.size === 0,
           });
           // Read before, or perhaps pushed again behind it: where the log changed, both are as they should be.
-          const again = here && (taken.cursor < before.read || core.changes.active);
           const known =
-            again && taken.senders !== undefined
+            here && taken.senders && (taken.cursor < before.read || core.changes.active)
               ? core.changes.behindSnapshot(tx, taken.senders)
-              : () => undefined;
+              : undefined;
           const app = this.#inbox.replaced(tx, log, taken.position !== undefined);
           return { refused, found, read, known, app };
         },
@@ -242,7 +241,7 @@ export class Reader {
           refused();
           found();
           read();
-          known();
+          known?.();
           app();
         },
       );

@@ -450,7 +450,7 @@ export class SyncClient {
 
   /** Has this device woken no more; the relay forgets the subscription. Rejects as `wakeUp` does. */
   async unregisterWakeUp(): Promise<void> {
-    await (await later()).setWakeUp(await this.#session(), undefined);
+    await (await later()).setWakeUp(await this.#session());
   }
 
   // --- how it stands ----------------------------------------------------------------------------

@@ -15,10 +15,10 @@ export function askWakeUp(session: Connection): Promise<WakeUpInfo> {
   return request(session, { case: "getWakeUp", value: {} });
 }
 
-/** Registers where this device is woken, or with undefined that it is not. */
+/** Registers where this device is woken, or without a place that it is not. */
 export async function setWakeUp(
   session: Connection,
-  subscription: WakeUpSubscription | undefined,
+  subscription?: WakeUpSubscription,
 ): Promise<void> {
   const value = subscription === undefined ? {} : read(subscription);
   await request(session, { case: "setWakeUp", value });

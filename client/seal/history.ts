@@ -177,6 +177,7 @@ function windowEnd(blobs: readonly StoredBlob[], start: number): number {
 
 /** One blob on its way to a verdict. */
 interface Item extends ReadBlob {
+  /** Of its verdict. */
   readonly index: number;
   readonly stored: StoredBlob;
   readonly signature: Uint8Array;
@@ -198,24 +199,20 @@ function verifyOne(
   verdicts: Verdict[],
 ): void {
   const { positions, holding } = state;
-  const base = verdicts.length;
   const runs = new Runs(at.roster);
+  let index = verdicts.length;
   // Filled sender by sender: at once as long as it gets, it need not grow.
-  verdicts.length = base + blobs.length;
-  let index = 0;
+  verdicts.length += blobs.length;
   for (const stored of blobs) {
     const run = runs.of(stored.sender);
-    if (run.device === undefined) {
-      verdicts[base + index] = refused(stored, FindingKind.STRANGER);
-    } else {
-      run.items.push(itemOf(index, stored, at.groupId, at.ahead?.(stored)));
-    }
+    if (run.device === undefined) verdicts[index] = refused(stored, FindingKind.STRANGER);
+    else run.items.push(itemOf(index, stored, at.groupId, at.ahead?.(stored)));
     index += 1;
   }
   for (const run of runs.all) {
     if (run.device === undefined) continue;
     const branch = at.branches?.get(run.id);
-    const items = branch === undefined ? run.items : takeBranch(run.items, branch, base, verdicts);
+    const items = branch === undefined ? run.items : takeBranch(run.items, branch, verdicts);
     if (items.length === 0) continue;
     // Undefined: the chain may be taken up anywhere.
     const start =
@@ -232,9 +229,8 @@ function verifyOne(
     const waits = start === undefined ? undefined : waitsFor(run, judged, at, state);
     let next = 0;
     for (const item of items) {
-      const verdict = judged.verdicts[next] as Verdict;
-      verdicts[base + item.index] = waits === undefined ? verdict : waiting(verdict, waits);
-      next += 1;
+      const verdict = judged.verdicts[next++] as Verdict;
+      verdicts[item.index] = waits === undefined ? verdict : waiting(verdict, waits);
     }
     if (waits !== undefined) {
       holding.add(run.id);
@@ -255,18 +251,13 @@ interface Known {
 }
 
 /** Blobs of a branch that a restart has proven: entries, at places that the chain has passed. */
-function takeBranch(
-  items: readonly Item[],
-  branch: ClosingLinks,
-  base: number,
-  verdicts: Verdict[],
-): Item[] {
+function takeBranch(items: readonly Item[], branch: ClosingLinks, verdicts: Verdict[]): Item[] {
   return items.filter((item) => {
     const { header, link } = item;
     if (header === undefined) return true;
     const proven = branch.get(header.seq);
     if (proven === undefined || !equalBytes(proven, link)) return true;
-    verdicts[base + item.index] = accepted(item, header, { seq: header.seq, link });
+    verdicts[item.index] = accepted(item, header, { seq: header.seq, link });
     return false;
   });
 }
