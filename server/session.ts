@@ -26,6 +26,7 @@ import {
   pullWindowBytesMax,
   witnessBytesMax,
 } from "../wire/limits.ts";
+import type { Writable } from "./draft.ts";
 import type { PushRequest } from "./group-log.ts";
 import { isLifeBody, type LifeBody, type LifeRequest, readLife } from "./life-requests.ts";
 import type { RelayLimits } from "./options.ts";
@@ -213,8 +214,6 @@ export interface SessionOutput {
 const foundingRate = { perS: 0.1, burst: 5 };
 /** Control blobs that a device may bring back: it has shown an invite. */
 const returnRate = { perS: 10, burst: 1_000 };
-
-type Writable<Whole> = { -readonly [Key in keyof Whole]: Whole[Key] };
 
 /** Shared by the outputs that ask for nothing. */
 const none: SessionEffect[] = [];

@@ -11,8 +11,7 @@ export const limitDurable =
 
 /** Loads a fresh relay of ours. */
 export function loadOurs(settings: Settings, method: string, args: object): Promise<Figures> {
-  const relay = { name: "harness/relay", nodeOptions: settings.relayOptions };
-  return load(relay, "load/relay-load", {}, method, args);
+  return inDataFolder((folder) => loadOursOn(settings, folder, method, args));
 }
 
 /** Loads our relay on a store that is there already. */
@@ -23,7 +22,7 @@ export function loadOursOn(
   args: object,
 ): Promise<Figures> {
   const relay = { name: "harness/relay", nodeOptions: settings.relayOptions };
-  return loadIn(folder, relay, "load/relay-load", {}, method, args);
+  return load(folder, relay, "load/relay-load", {}, method, args);
 }
 
 /** Loads a fresh L4. */
@@ -32,21 +31,13 @@ export function loadLimit(
   args: { readonly payloadBytes: number; readonly [name: string]: unknown },
 ): Promise<Figures> {
   const { payloadBytes } = args;
-  return load("limits/relay", "load/limit-load", { payloadBytes }, method, args);
+  return inDataFolder((folder) =>
+    load(folder, "limits/relay", "load/limit-load", { payloadBytes }, method, args),
+  );
 }
 
 /** What the load found; what the server's process spent on it, and in how many commits. */
 function load(
-  server: PartName,
-  client: PartName,
-  start: object,
-  method: string,
-  args: object,
-): Promise<Figures> {
-  return inDataFolder((folder) => loadIn(folder, server, client, start, method, args));
-}
-
-function loadIn(
   folder: string,
   server: PartName,
   client: PartName,

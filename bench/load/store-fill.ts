@@ -4,8 +4,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { blobOverheadBytes } from "../../server/group-log.ts";
 import type { BlobRow, DeviceRow, GroupRow } from "../../server/store/contract.ts";
 import { openSqliteStore } from "../../server/store/sqlite-store.ts";
+import * as rows from "../../tests/store/support/rows.ts";
 import { serveRole } from "../harness/role.ts";
 
 export interface FillArgs {
@@ -20,8 +22,6 @@ export interface FillArgs {
 
 const rowsPerCommit = 4_000;
 const signatureBytes = 64;
-/** What a blob counts beside its parts. */
-const overheadBytes = 96;
 const pool = randomBytes(4 * 1024 * 1024);
 let poolAt = 0;
 
@@ -36,64 +36,31 @@ interface Place {
 }
 
 function place(key: number): Place {
-  const group: GroupRow = {
-    groupKey: key,
+  // What a relay looks a group and a device up by, and what no two have alike.
+  const group = rows.group(key, {
     groupId: new Uint8Array(randomBytes(32)),
     logId: noise(16),
-    head: 0,
-    floor: 0,
-    replacedThrough: 0,
-    trimmedThrough: 0,
-    snapshotAgeS: 0,
-    bytes: 0,
-    snapshotBytes: 0,
-    controlBytes: 0,
-    blobs: 0,
-    quotaBytes: 0,
-    pushesPerS: 0,
-    pushesBurst: 0,
-    membershipCount: 1,
     membershipHead: noise(32),
-    epoch: 1,
-    suspended: false,
-  };
-  const device: DeviceRow = {
-    deviceKey: key,
-    groupKey: key,
+  });
+  const device = rows.device(key, key, {
     deviceId: new Uint8Array(randomBytes(32)),
-    role: "device",
-    state: "active",
-    lastSeq: 0,
-    lastLink: new Uint8Array(32),
-    lastCursor: 0,
-    applied: 0,
     lastSeenMs: 0,
-    seenAgeS: 0,
-    witnessCounter: 0,
-    witness: new Uint8Array(0),
-  };
+  });
   return { group, device };
 }
 
 /** The next blob of a group, which its rows take over. */
 function add(at: Place, { headerBytes, bodyBytes }: FillArgs): BlobRow {
   const cursor = at.group.head + 1;
-  const row: BlobRow = {
-    groupKey: at.group.groupKey,
-    cursor,
-    deviceKey: at.device.deviceKey,
-    seq: cursor,
-    priorCursor: cursor - 1,
+  const row = rows.blob(at.group.groupKey, cursor, {
     link: noise(32),
     blobId: noise(16),
-    epoch: 1,
     header: noise(headerBytes),
     signature: noise(signatureBytes),
     body: noise(bodyBytes),
-    bodyState: 0,
     storedAgeS: 0,
-  };
-  const bytes = headerBytes + signatureBytes + bodyBytes + overheadBytes;
+  });
+  const bytes = headerBytes + signatureBytes + bodyBytes + blobOverheadBytes;
   at.group = {
     ...at.group,
     head: cursor,

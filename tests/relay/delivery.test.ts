@@ -24,6 +24,19 @@ async function two(choices: WorldChoices = {}) {
   return { world, a, b, first, second, version };
 }
 
+/** Commits wait, each for one call of what this returns. */
+function oneByOne({ store }: RelayWorldUnderTest): () => void {
+  const commit = store.commit.bind(store);
+  let through = (): void => undefined;
+  store.commit = async (batch) => {
+    await new Promise<void>((resolve) => {
+      through = resolve;
+    });
+    await commit(batch);
+  };
+  return () => through();
+}
+
 test("5.16 commit, then acknowledge, then deliver: own blobs without their bodies", async () => {
   const { a, b, first, second } = await two();
   first.push(a.run(2));
@@ -54,14 +67,7 @@ test("5.16 nothing is acknowledged or delivered before the disk has it", async (
   const gate = gatedStore();
   gate.open();
   const { a, first, second, world } = await two({ store: gate.store });
-  const commit = world.store.commit.bind(world.store);
-  let through = (): void => undefined;
-  world.store.commit = async (batch) => {
-    await new Promise<void>((resolve) => {
-      through = resolve;
-    });
-    await commit(batch);
-  };
+  const through = oneByOne(world);
   first.push([a.next()]);
   await settled();
   assert.deepEqual([first.said(), second.said()], [[], []]);
@@ -253,14 +259,7 @@ test("3.12 pushes that wait for a commit stop the reading, which goes on behind 
   const gate = gatedStore();
   gate.open();
   const { a, first, world } = await two({ store: gate.store });
-  const commit = world.store.commit.bind(world.store);
-  let through = (): void => undefined;
-  world.store.commit = async (batch) => {
-    await new Promise<void>((resolve) => {
-      through = resolve;
-    });
-    await commit(batch);
-  };
+  const through = oneByOne(world);
   for (let i = 0; i < 6; i++) first.push([a.next({ bodyBytes: 1_000_000 })]);
   assert.ok(first.port.paused);
   await settled();
@@ -276,14 +275,7 @@ test("3.12 a push that waits answers for all that was read from the socket with 
   const gate = gatedStore();
   gate.open();
   const { a, first, world } = await two({ store: gate.store });
-  const commit = world.store.commit.bind(world.store);
-  let through = (): void => undefined;
-  world.store.commit = async (batch) => {
-    await new Promise<void>((resolve) => {
-      through = resolve;
-    });
-    await commit(batch);
-  };
+  const through = oneByOne(world);
   const read = new Uint8Array(5 * 1024 * 1024);
   let offset = 0;
   const pushAtOffset = (memory: Uint8Array): void => {

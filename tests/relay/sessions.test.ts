@@ -3,7 +3,14 @@ import { test } from "node:test";
 import { PresenceState } from "../../gen/syncrelay/sync/v1/session_pb.ts";
 import { ErrorCode } from "../../wire/errors.ts";
 import { envelopeBytesMax } from "../../wire/limits.ts";
-import { bytes, ChainDevice, changeOf, foundingOf, groupId } from "../support/devices.ts";
+import {
+  bytes,
+  ChainDevice,
+  changeOf,
+  foundingOf,
+  groupId,
+  removalOf,
+} from "../support/devices.ts";
 import { FakePort, gatedStore, RelayWorldUnderTest, settled } from "../support/relay-world.ts";
 
 type WorldChoices = ConstructorParameters<typeof RelayWorldUnderTest>[0];
@@ -145,13 +152,7 @@ test("11.3 a member that lies about it moves the others once a minute at most", 
 
 test("11.3 a device that was removed moves nobody", async () => {
   const { world, a, b, first, logId, hello, version } = await copiedBack();
-  const { change } = changeOf({
-    author: a.id,
-    at: version,
-    epoch: 2,
-    members: [a.id],
-    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
-  });
+  const { change } = removalOf(a, b, version);
   first.ask({ case: "changeMembership", value: change });
   await settled();
   const removed = await world.member(b, { logId, cursor: 3, link: bytes(32, 5) });
@@ -235,13 +236,7 @@ test("4.9 a device removed while it is being welcomed is told so", async () => {
     read: { logId: bytes(16, 1), cursor: 1, link: bytes(32, 1) },
   });
   await settled();
-  const removal = changeOf({
-    author: a.id,
-    at: version,
-    epoch: 2,
-    members: [a.id],
-    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
-  });
+  const removal = removalOf(a, b, version);
   first.ask({ case: "changeMembership", value: removal.change });
   await settled();
   found();
@@ -443,13 +438,7 @@ test("7.6 a connection at its bound is told no presence and no witness until it 
 
 test("4.12 a lobby session is told its groups, those it was removed from not", async () => {
   const { world, a, b, first, version } = await two();
-  const removal = changeOf({
-    author: a.id,
-    at: version,
-    epoch: 2,
-    members: [a.id],
-    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
-  });
+  const removal = removalOf(a, b, version);
   first.ask({ case: "changeMembership", value: removal.change });
   await settled();
   const groups = async (id: Uint8Array) => {

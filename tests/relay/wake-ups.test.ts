@@ -17,7 +17,7 @@ import {
 } from "../../server/wake-ups.ts";
 import { ErrorCode, SyncError } from "../../wire/errors.ts";
 import { idText } from "../../wire/ids.ts";
-import { bytes, ChainDevice, changeOf, groupId } from "../support/devices.ts";
+import { bytes, ChainDevice, groupId, removalOf } from "../support/devices.ts";
 import { gatedStore, type Peer, RelayWorldUnderTest, settled } from "../support/relay-world.ts";
 import { asked, rest } from "./life-support.ts";
 
@@ -243,13 +243,7 @@ test("14.3 one that was registered anew meanwhile is not", async () => {
 
 test("14.3 it goes with its device's removal, and with the group", async () => {
   const { world, a, b, first, version } = await asleep();
-  const removal = changeOf({
-    author: a.id,
-    at: version,
-    epoch: 2,
-    members: [a.id],
-    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
-  });
+  const removal = removalOf(a, b, version);
   first.ask({ case: "changeMembership", value: removal.change });
   await rest();
   assert.equal((await world.store.loadGroup(groupId))?.wakeUps, undefined);
@@ -272,13 +266,7 @@ test("14.3 what a device asks in the commit that removes it is refused, and leav
   const version = await world.found(a, b);
   const first = await world.member(a);
   const second = await world.member(b);
-  const { change } = changeOf({
-    author: a.id,
-    at: version,
-    epoch: 2,
-    members: [a.id],
-    closings: [{ id: b.id, seq: 0, link: new Uint8Array(32) }],
-  });
+  const { change } = removalOf(a, b, version);
   // In one commit: what is asked before the removal goes with it, what is asked behind it is refused.
   second.ask({ case: "setWakeUp", value: placeOf("before") });
   first.ask({ case: "changeMembership", value: change });

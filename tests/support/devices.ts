@@ -172,6 +172,21 @@ export function changeOf(choices: ChangeChoices): MadeChange {
   };
 }
 
+/** One of two devices removes the other, which had written nothing, under the second epoch. */
+export function removalOf(
+  author: { readonly id: Uint8Array },
+  removed: { readonly id: Uint8Array },
+  at: ChangeChoices["at"],
+): MadeChange {
+  return changeOf({
+    author: author.id,
+    at,
+    epoch: 2,
+    members: [author.id],
+    closings: [{ id: removed.id, seq: 0, link: new Uint8Array(32) }],
+  });
+}
+
 /** A founding by one device. */
 export function foundingOf(
   founder: Uint8Array,
